@@ -1,0 +1,59 @@
+"""What can go wrong, by exit code.
+
+Every error a user can cause is one of these, raised at the boundary with one line that names the thing, the value
+found, what was expected and the remedy. The command line prints that line on standard error and exits with `code`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BusyError",
+    "ConfigError",
+    "DataError",
+    "ModelFileError",
+    "NumericError",
+    "ResourceError",
+    "SpikewrightError",
+]
+
+
+class SpikewrightError(Exception):
+    """Base of all errors the library raises on purpose; `code` is the exit code of the command line."""
+
+    code = 1
+
+
+class ConfigError(SpikewrightError, ValueError):
+    """Bad usage: an unknown name, a parameter out of range, shapes that do not fit together."""
+
+    code = 2
+
+
+class DataError(SpikewrightError, ValueError):
+    """Bad data: a file that is missing, damaged or not what its checksum says; values a network cannot take."""
+
+    code = 3
+
+
+class ModelFileError(SpikewrightError):
+    """A model folder or checkpoint that is damaged, of another format, or does not belong to this run."""
+
+    code = 4
+
+
+class ResourceError(SpikewrightError):
+    """Out of memory or disk space."""
+
+    code = 5
+
+
+class NumericError(SpikewrightError, ArithmeticError):
+    """NaN or infinity where there must be none; names the layer."""
+
+    code = 6
+
+
+class BusyError(SpikewrightError):
+    """The run folder is in use by another process."""
+
+    code = 7
