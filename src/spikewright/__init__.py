@@ -1,3 +1,37 @@
-"""Spikewright: train spiking neural networks for classification by every family of methods."""
+"""Spikewright: train spiking neural networks for classification by every family of methods, and see what each one costs.
+
+import spikewright as sw
+
+data = sw.load("mnist")
+snn = sw.SNN(sw.arch("15C5-P2-40C5-P2-300-10", neuron=sw.LIF(tau=2.0)), steps=5, encode=sw.encode.Direct())
+sw.fit(snn, data, loss=sw.losses.RateMSE(), epochs=5)
+print(sw.evaluate(snn, data.test))
+"""
 
 __version__ = "0.1.0"
+
+from spikewright import data, encode, errors, losses, measure, neurons, readout, surrogate
+from spikewright.arch import arch
+from spikewright.clock import Clock, Temporal
+from spikewright.data import Augment, Dataset, load
+from spikewright.engine import optim
+from spikewright.measure import Evaluation, evaluate
+from spikewright.model_file import load_model
+from spikewright.neurons import (
+    IF,
+    LIF,
+    PLIF,
+    DoubleExponential,
+    Euler,
+    EulerJump,
+    Exact,
+    ExactJump,
+    Factor,
+    HardReset,
+    HeldDropout,
+    NoReset,
+    Subtract,
+    Synapse,
+)
+from spikewright.snn import SNN, Run, Stream
+from spikewright.training import fit, resume, train

@@ -1,0 +1,110 @@
+"""Recipes: one file a method, grouped by family. A file put into a family's folder is found by listing; nothing else
+knows its name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from spikewright.data import Dataset
+from spikewright.errors import ConfigError
+from spikewright.phases import Phase
+
+__all__ = ["Recipe", "get", "listing", "names", "recipe"]
+
+
+@dataclass
+class Recipe:
+    """A method: hyperparameters (the fields, which become command-line flags) and a plan of phases.
+
+    Class attributes, set by the `recipe` decorator:
+        name: on the command line, from the file's name.
+        family: the folder the file stands in.
+        paper: whom it follows.
+        reports: accuracies in % the paper reports, by data set.
+        presets: the paper's settings for a data set where they differ from the defaults.
+    """
+
+    name: ClassVar[str] = ""
+    family: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    reports: ClassVar[dict[str, float]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    steps: int = field(default=5, kw_only=True)
+    """Time steps T."""
+
+    def plan(self, data: Dataset) -> Iterator[Phase]:
+        """The phases, in order; the network of the last one is the result."""
+        raise NotImplementedError
+
+    @classmethod
+    def for_data(cls, name: str, **settings: Any) -> Self:
+        """The recipe with the paper's settings for the data set `name`, and `settings` on top.
+
+        Raises ConfigError for a setting the recipe does not have.
+        """
+        known = {f.name for f in fields(cls)}
+        for key in settings:
+            if key not in known:
+                raise ConfigError(f"recipe {cls.name!r} has no setting {key!r}; it has {', '.join(sorted(known))}")
+        return cls(**{**cls.presets.get(name, {}), **settings})
+
+
+def recipe(
+    *, paper: str, reports: dict[str, float] | None = None, presets: dict[str, dict[str, Any]] | None = None
+) -> Callable[[type[Recipe]], type[Recipe]]:
+    """Register the decorated dataclass as the recipe of its file."""
+
+    def register(cls: type[Recipe]) -> type[Recipe]:
+        *_, family, file = cls.__module__.split(".")
+        cls.name, cls.family = file.replace("_", "-"), family.replace("_", "-")
+        cls.paper, cls.reports, cls.presets = paper, reports or {}, presets or {}
+        return cls
+
+    return register
+
+
+@cache
+def _found() -> dict[str, type[Recipe]]:
+    found: dict[str, type[Recipe]] = {}
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
+        if module.ispkg:
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, type) and issubclass(value, Recipe) and value.__module__ == module.name and value.name:
+                found[value.name] = value
+    return dict(sorted(found.items()))
+
+
+def names() -> list[str]:
+    """Names of all recipes."""
+    return list(_found())
+
+
+def get(name: str) -> type[Recipe]:
+    """The recipe called `name`; ConfigError lists the close ones."""
+    if name not in _found():
+        close = difflib.get_close_matches(name, names(), 3)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(names())}"
+        raise ConfigError(f"unknown recipe {name!r}: {hint} (spikewright methods lists them)")
+    return _found()[name]
+
+
+def listing() -> list[dict[str, Any]]:
+    """What there is, for `spikewright methods`: name, family, paper, what the paper reports, one line."""
+    return [
+        {
+            "name": r.name,
+            "family": r.family,
+            "paper": r.paper,
+            "reports": r.reports,
+            "about": (r.__doc__ or "").strip().splitlines()[0],
+        }
+        for r in _found().values()
+    ]

@@ -1,0 +1,407 @@
+"""The command line: it parses, calls the library and prints.
+
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 2 bad usage or configuration,
+3 bad data, 4 bad checkpoint or model file, 5 out of memory or disk, 6 numeric failure, 7 run folder busy, 129/130/143
+stopped by a signal (after saving), 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from spikewright.errors import ConfigError, SpikewrightError
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+
+
+@dataclass
+class RunOptions:
+    """Flags of `train` that are not the recipe's own."""
+
+    data: str = "digits"
+    """Data set by name (spikewright datasets), or a folder of class folders."""
+    data_dir: Path | None = None
+    """Where to look for the data first."""
+    out: Path | None = None
+    """Run folder; by default runs/METHOD-DATA-TIME."""
+    resume: Path | None = None
+    """Go on with this run where it stopped; no other flags are taken."""
+    limit: int | None = None
+    """Train on the first N samples of the shuffled training set."""
+    seed: int = 0
+    """Everything random is a function of it."""
+    validation: float = 0.1
+    """Fraction of the training set held out to choose the epoch."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """bf16 computes matrix products in bfloat16; auto does so on a GPU that has it."""
+    checkpoint_minutes: float = 2.0
+    """Save a checkpoint this often (and after every epoch)."""
+    take_over: bool = False
+    """Use a run folder that a process which has died left locked."""
+    record: Path | None = None
+    """Also write the figures to this JSON file (RESULTS.md is made from such records)."""
+    goal: float | None = None
+    """Accuracy in % that the record is held against."""
+    quiet: bool = False
+    """No progress."""
+
+
+@dataclass
+class EvaluateOptions:
+    """Flags of `evaluate`."""
+
+    steps: str | None = None
+    """Time steps to run, one number or several with commas: 1,2,4,8."""
+    data: str | None = None
+    """Another data set than the run's."""
+    data_dir: Path | None = None
+    """Where to look for the data first."""
+    limit: int | None = None
+    """Only the first N test samples."""
+    energy: str = "45nm"
+    """Cost table: 45nm, 45nm-int32 or 45nm-int8."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass
+class CompareOptions:
+    """Flags of `compare`."""
+
+    data: str = "digits"
+    """Data set that recipes are trained on."""
+    data_dir: Path | None = None
+    """Where to look for the data first."""
+    epochs: int | None = None
+    """Epochs for every recipe; each one's own by default."""
+    limit: int | None = None
+    """Train on the first N samples of the shuffled training set."""
+    seed: int = 0
+    """Seed of every run."""
+    out: Path = Path("runs")
+    """Where new runs and comparison.png go."""
+    json: bool = False
+    """Print JSON instead of the table."""
+
+
+@dataclass
+class ListOptions:
+    """Flags of the listing commands."""
+
+    json: bool = False
+    """Print JSON."""
+
+
+# ---- the commands
+
+
+def train(words: list[str]) -> None:
+    """train a network: spikewright train [METHOD] --data NAME [flags of the method]"""
+    method, flags = _operands(words, most=1)
+    if (run := _peek(flags, "--resume")) is not None:
+        from spikewright.training import resume
+
+        options = _parse(RunOptions, flags, "train --resume RUN")
+        resume(run, progress=not options.quiet, checkpoint_minutes=options.checkpoint_minutes)
+        _close(Path(run), options)
+        return
+    from spikewright import recipes
+    from spikewright.training import DEFAULT_METHOD
+
+    name = method[0] if method else DEFAULT_METHOD
+    if not method and "--help" not in flags and "-h" not in flags:
+        print(f"no method named: training {name!r}, the default (spikewright methods lists all)", file=sys.stderr)
+    kind = recipes.get(name)
+    defaults = asdict(kind.for_data(_peek(flags, "--data") or RunOptions.data))
+    both = dataclass(type(f"{kind.__name__}Flags", (RunOptions, kind), {"__doc__": kind.__doc__}))
+    chosen = _parse(both, flags, f"train {name}", default=both(**defaults))
+    out = chosen.out or Path("runs") / f"{name}-{Path(chosen.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = {f.name: getattr(chosen, f.name) for f in fields(kind)}
+    _train(name, chosen, out, settings)
+    _close(out, chosen)
+
+
+def _train(method: str, options: RunOptions, out: Path, settings: dict[str, Any]) -> None:
+    from spikewright.training import train as train_
+
+    train_(
+        method,
+        options.data,
+        out=out,
+        data_dir=options.data_dir,
+        limit=options.limit,
+        seed=options.seed,
+        validation=options.validation,
+        device=options.device,
+        precision=options.precision,
+        progress=not options.quiet,
+        take_over=options.take_over,
+        checkpoint_minutes=options.checkpoint_minutes,
+        **settings,
+    )
+
+
+def _close(out: Path, options: RunOptions) -> None:
+    """The closing table, on the process that wrote the run."""
+    from spikewright.report import closing_table, write_result
+    from spikewright.storage import read_json
+
+    if int(os.environ.get("RANK", "0")) != 0:
+        return
+    summary = read_json(out / "summary.json")
+    _print(closing_table(summary))
+    print(f"run folder: {out}", file=sys.stderr)
+    if options.record is not None:
+        write_result(summary | {"goal": options.goal}, options.record)
+
+
+def evaluate(words: list[str]) -> None:
+    """accuracy, spikes, operations and energy of a trained run: spikewright evaluate RUN --steps 1,2,4,8"""
+    (run,), flags = _operands(words, least=1, most=1, what="a run folder")
+    options = _parse(EvaluateOptions, flags, "evaluate RUN")
+    from spikewright import data, measure, model_file
+    from spikewright.report import evaluation_table
+    from spikewright.storage import read_json
+
+    folder = Path(run)
+    snn = model_file.load_model(folder)
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    name = options.data or config.get("data")
+    if name is None:
+        raise ConfigError(f"{folder} has no config.json that names its data: say --data NAME")
+    given = options.data_dir or config.get("data_dir")
+    steps = _numbers(options.steps, "--steps") if options.steps else [snn.steps]
+    rows = []
+    for t in steps:
+        split = data.load(name, data_dir=given).with_steps(t).test
+        if options.limit is not None:
+            import torch
+
+            split = split.subset(torch.arange(min(options.limit, len(split))))
+        rows.append(measure.evaluate(snn, split, steps=t, table=options.energy).to_json())
+    _show(rows, options.json, evaluation_table)
+
+
+def compare(words: list[str]) -> None:
+    """runs or recipes side by side: spikewright compare stbp tssl-bp runs/mine --data digits"""
+    given, flags = _operands(words, least=2, what="runs or recipes")
+    options = _parse(CompareOptions, flags, "compare METHOD-OR-RUN ...")
+    from spikewright import recipes
+    from spikewright.report import comparison_png, comparison_table
+    from spikewright.storage import read_json
+
+    runs = []
+    for word in given:
+        if (Path(word) / "summary.json").exists():
+            runs.append(Path(word))
+            continue
+        settings = {} if options.epochs is None else {"epochs": options.epochs}
+        recipe = recipes.get(word).for_data(options.data, **settings)
+        out = options.out / f"{word}-{Path(options.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        common = {f.name: getattr(options, f.name) for f in fields(options) if f.name in ("data", "data_dir", "limit", "seed")}
+        print(f"training {word} ...", file=sys.stderr)
+        _train(word, RunOptions(**common), out, asdict(recipe))
+        runs.append(out)
+    summaries = [read_json(run / "summary.json") for run in runs]
+    options.out.mkdir(parents=True, exist_ok=True)
+    comparison_png(summaries, options.out / "comparison.png")
+    _show(summaries, options.json, comparison_table)
+    print(f"figure: {options.out / 'comparison.png'}", file=sys.stderr)
+
+
+def methods(words: list[str]) -> None:
+    """the recipes there are, with what their papers report"""
+    from spikewright import recipes
+    from spikewright.report import methods_table
+
+    _list(words, "methods", recipes.listing, methods_table)
+
+
+def datasets(words: list[str]) -> None:
+    """the data sets there are, and where they come from"""
+    from spikewright import data
+    from spikewright.report import datasets_table
+
+    _list(words, "datasets", data.describe, datasets_table)
+
+
+def archs(words: list[str]) -> None:
+    """the named architectures there are"""
+    from spikewright.arch import describe
+    from spikewright.report import archs_table
+
+    _list(words, "archs", describe, archs_table)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    c.__name__: c for c in (train, evaluate, compare, methods, datasets, archs)
+}
+
+
+# ---- parsing and printing
+
+
+def _operands(words: list[str], least: int = 0, most: int | None = None, what: str = "a method") -> tuple[list[str], list[str]]:
+    """Leading words without dashes, and the flags after them."""
+    count = next((i for i, w in enumerate(words) if w.startswith("-")), len(words))
+    operands, flags = words[:count], words[count:]
+    if "--help" in flags or "-h" in flags:
+        return operands or [""] * least, flags
+    if len(operands) < least:
+        raise ConfigError(f"expected {what} before the flags, found {operands or 'nothing'}: see --help")
+    if most is not None and len(operands) > most:
+        raise ConfigError(f"expected {what} before the flags, found {len(operands)}: {', '.join(map(repr, operands))}")
+    return operands, flags
+
+
+def _peek(flags: Sequence[str], name: str) -> str | None:
+    """Value of one flag before the rest is parsed."""
+    for i, word in enumerate(flags):
+        if word == name and i + 1 < len(flags):
+            return flags[i + 1]
+        if word.startswith(f"{name}="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def _parse(kind: type[T], flags: list[str], command: str, default: T | None = None) -> T:
+    """Flags into a dataclass by tyro; a mistake becomes one ConfigError line."""
+    import tyro
+
+    known = sorted("--" + f.name.replace("_", "-") for f in fields(kind))  # type: ignore[arg-type]
+    for word in flags:
+        flag = word.split("=", 1)[0].replace("_", "-")
+        bare = flag.replace("--no-", "--", 1)
+        if word.startswith("--") and flag not in known and bare not in known and flag != "--help":
+            close = difflib.get_close_matches(flag, known, 2)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+            raise ConfigError(f"unknown flag {word.split('=', 1)[0]!r} of {command}: {hint}")
+    caught = io.StringIO()
+    help_wanted = "--help" in flags or "-h" in flags
+    try:
+        with contextlib.nullcontext() if help_wanted else contextlib.redirect_stderr(caught):
+            extra = {} if default is None else {"default": default}
+            return tyro.cli(kind, args=flags, prog=f"spikewright {command}", **extra)  # type: ignore[call-overload,no-any-return]
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        said = re.sub(r"[\u2500-\u257f]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", caught.getvalue()))
+        said = " ".join(said.split()).removeprefix("Parsing error").strip()
+        raise ConfigError(f"{command}: {re.split(r' (?:For full helptext|To see full help)', said)[0]} (see --help)") from None
+
+
+def _numbers(text: str, flag: str) -> list[int]:
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or min(values) < 1:
+        raise ConfigError(f"{flag} is {text!r}, expected whole numbers of at least 1 with commas, like 1,2,4,8")
+    return values
+
+
+def _list(words: list[str], command: str, rows: Callable[[], Any], table: Callable[[Any], Any]) -> None:
+    operands, flags = _operands(words, most=0, what="no word")
+    _show(rows() if not operands else [], _parse(ListOptions, flags, command).json, table)
+
+
+def _show(rows: Any, as_json: bool, table: Callable[[Any], Any]) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=2, allow_nan=False))
+    else:
+        _print(table(rows))
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else 140
+    Console(width=wide).print(table)
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10} {(f.__doc__ or '').splitlines()[0]}" for name, f in COMMANDS.items()]
+    return "\n".join(
+        [
+            "spikewright: train spiking neural networks for classification, and see what each method costs",
+            "",
+            "usage: spikewright COMMAND ... [--help] [--debug]",
+            "",
+            *lines,
+            "",
+            "start with: spikewright train --data digits",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [w for w in words if w != "--debug"]
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except BaseException as error:
+        if debug and not isinstance(error, KeyboardInterrupt):
+            raise
+        code, line = _verdict(error)
+        print(" ".join(f"error: {line}".split()), file=sys.stderr)
+        return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        import spikewright
+
+        print(f"spikewright {spikewright.__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        close = difflib.get_close_matches(words[0], COMMANDS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
+        raise ConfigError(f"unknown command {words[0]!r}: {hint}")
+    COMMANDS[words[0]](words[1:])
+    return 0
+
+
+def _verdict(error: BaseException) -> tuple[int, str]:
+    """Exit code and one line for whatever came up."""
+    if isinstance(error, SpikewrightError):
+        return error.code, str(error)
+    if type(error).__name__ == "Interrupted":
+        number = getattr(error, "number", 2)
+        return 128 + number, f"{error}: saved; go on with spikewright train --resume RUN"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if isinstance(error, BrokenPipeError):
+        return 141, "the reader of this output went away"
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return 5, "out of memory: lower --batch or --steps"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 5, f"the disk is full ({error.filename}): make room and go on with --resume"
+    return 1, f"a fault of spikewright's own, {type(error).__name__}: {text}; --debug shows where"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Random crops and flips of a batch, drawn from a generator that is handed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spikewright.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crop after zero padding, then a horizontal flip with probability 1/2, drawn for each sample.
+
+    All frames and channels of one sample move together.
+
+    Args:
+        crop: zeros added on each of the four sides, in pixels, before a crop back to the old size; 0 for none.
+        flip: mirror left and right.
+
+    Raises ConfigError: a negative or fractional `crop`, a batch that is not `[B, C, H, W]` or `[B, T, C, H, W]`.
+    """
+
+    crop: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
+            raise ConfigError(f"crop is {self.crop!r}, expected pixels of padding, a whole number from 0 on")
+        if not isinstance(self.flip, bool):
+            raise ConfigError(f"flip is {self.flip!r}, expected True or False")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A new batch of the same shape; `x` is not changed (and returned as it is when there is nothing to do)."""
+        if x.dim() not in (4, 5):
+            raise ConfigError(f"batch has shape {tuple(x.shape)}, expected [B, C, H, W] or [B, T, C, H, W]")
+        if not (self.crop or self.flip) or x.numel() == 0:
+            return x
+        batch, (height, width) = x.shape[0], x.shape[-2:]
+        rows = torch.arange(height, device=x.device).expand(batch, height)
+        cols = torch.arange(width, device=x.device).expand(batch, width)
+        if self.crop:
+            shift = torch.randint(0, 2 * self.crop + 1, (2, batch, 1), generator=generator, device=generator.device)
+            rows, cols = rows + shift[0].to(x.device), cols + shift[1].to(x.device)
+            x = functional.pad(x, (self.crop,) * 4)
+        if self.flip:
+            flipped = torch.rand((batch, 1), generator=generator, device=generator.device) < 0.5
+            cols = torch.where(flipped.to(x.device), cols.flip(1), cols)
+        # One gather: where each pixel of the result lies in the padded plane, shared by all planes of a sample.
+        planes = x.reshape(batch, -1, x.shape[-2] * x.shape[-1])  # [B, (T) C, H' W']
+        index = (rows[:, :, None] * x.shape[-1] + cols[:, None, :]).reshape(batch, 1, height * width)
+        taken = planes.gather(2, index.expand(-1, planes.shape[1], -1))
+        return taken.reshape(*x.shape[:-2], height, width)

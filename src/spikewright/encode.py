@@ -1,0 +1,172 @@
+"""Encoders: values -> what the body receives at every step.
+
+An encoder is a pure function `run(x, start, stop, steps, seed)`: x [B, ...] -> [stop - start, B, ...], the block
+start .. stop of a sequence of `steps`. Random ones draw by `noise.uniform`, so a block, a batch and a device never change
+what a sample gets. Values are expected in 0..1 where the encoder says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikewright import noise
+from spikewright.errors import ConfigError, DataError
+
+__all__ = ["Bernoulli", "Direct", "Encoder", "Frames", "Latency", "LinearLatency", "LogLatency", "Poisson"]
+
+
+class Encoder:
+    """Base of the encoders. `spikes`: whether what it hands on are spikes (0, 1, or signed) rather than analog values."""
+
+    spikes = True
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        """x [B, ...] -> [stop - start, B, ...]."""
+        raise NotImplementedError
+
+    def stream(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        """The same for a caller who streams and holds x for these steps alone."""
+        return self.run(x, start, stop, steps, seed)
+
+
+def _expect_unit(name: str, x: Tensor, low: float = 0.0) -> None:
+    if x.numel():
+        least, most = x.min().item(), x.max().item()
+        if not (low <= least and most <= 1):
+            raise DataError(
+                f"{name} takes values in {low:g}..1, found {least:.4g}..{most:.4g}: scale the input (pixels / 255) and "
+                "leave normalisation out in front of this encoder"
+            )
+
+
+@dataclass(frozen=True)
+class Direct(Encoder):
+    """The values themselves as a constant current at every step; the first layer does the encoding."""
+
+    spikes = False
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        return x.expand(stop - start, *x.shape)
+
+
+@dataclass(frozen=True)
+class Frames(Encoder):
+    """Input that already has a time axis: x [B, T, ...] (binned events) with T = steps."""
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        if x.dim() < 2 or x.shape[1] != steps:
+            found = x.shape[1] if x.dim() > 1 else "no time axis"
+            raise DataError(f"Frames: the input has {found} frames, the network runs {steps} steps: bin the events into {steps}")
+        return x[:, start:stop].transpose(0, 1)
+
+    def stream(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        return self.run(x, 0, stop - start, stop - start, seed)
+
+
+@dataclass(frozen=True)
+class Bernoulli(Encoder):
+    """Independent spikes with probability gain * x at every step (called Poisson in much deep-learning code).
+
+    Args:
+        gain: probability of a spike per step at x = 1, in 0..1.
+        signed: take x in -1..1 and hand on sign(x) with probability gain * |x|.
+    """
+
+    gain: float = 1.0
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gain <= 1:
+            raise ConfigError(f"Bernoulli: gain is {self.gain}, expected a probability above 0 and at most 1")
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("Bernoulli", x, -1.0 if self.signed else 0.0)
+        u = noise.uniform(noise.sample_keys(x), seed, start, stop, tuple(x.shape[1:]))
+        fired = (u < self.gain * x.abs()).to(x.dtype)
+        return fired * x.sign() if self.signed else fired
+
+
+@dataclass(frozen=True)
+class Poisson(Encoder):
+    """True Poisson counts: the number of spikes in each step has mean rate * x (so it can exceed 1; Fano factor 1).
+
+    Args:
+        rate: expected spikes per step at x = 1, > 0; with h ms a step and f Hz that is f h / 1000.
+    """
+
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 16:
+            raise ConfigError(f"Poisson: rate is {self.rate}, expected spikes per step above 0 and at most 16")
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("Poisson", x)
+        u = noise.uniform(noise.sample_keys(x), seed, start, stop, tuple(x.shape[1:])).double()
+        mean = self.rate * x.double()
+        term = torch.exp(-mean)  # inversion: count the cumulative probabilities below u
+        below = term.clone()
+        count = torch.zeros_like(u)
+        for k in range(1, 80):
+            count += u >= below
+            term = term * mean / k
+            below = below + term
+        return count.to(x.dtype)
+
+
+class Latency(Encoder):
+    """Time to first spike: each input fires once, the stronger the earlier. Subclasses give the times."""
+
+    def times(self, x: Tensor, steps: int) -> Tensor:
+        """Spike step of every value, 0 .. steps - 1, infinity for none: x [B, ...] -> [B, ...]."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit(type(self).__name__, x)
+        at = torch.arange(start, stop, device=x.device).view(-1, *[1] * x.dim())
+        return (self.times(x, steps) == at).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class LinearLatency(Latency):
+    """t = floor((1 - x) (T - 1)): linear time to first spike (S4NN; the thesis' eq. 11 with t_max = T - 1).
+
+    Args:
+        silent_zero: values of exactly 0 never fire instead of firing at the last step.
+    """
+
+    silent_zero: bool = True
+
+    def times(self, x: Tensor, steps: int) -> Tensor:
+        t = torch.floor((1 - x) * (steps - 1))
+        return torch.where(x > 0, t, math.inf) if self.silent_zero else t
+
+
+@dataclass(frozen=True)
+class LogLatency(Latency):
+    """t = tau ln(x / (x - theta)) for x > theta, else never: the first spike of an LIF charged by x (logarithmic TTFS).
+
+    Args:
+        tau: time constant in steps.
+        theta: values up to it never fire. A time past the last step is never either.
+    """
+
+    tau: float = 5.0
+    theta: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tau < math.inf:
+            raise ConfigError(f"LogLatency: tau is {self.tau}, expected a finite time constant above 0 steps")
+        if not 0 < self.theta < 1:
+            raise ConfigError(f"LogLatency: theta is {self.theta}, expected a threshold between 0 and 1")
+
+    def times(self, x: Tensor, steps: int) -> Tensor:
+        # Counted from the first possible spike, that of x = 1, so that the strongest input fires at step 0.
+        first = self.tau * math.log(1 / (1 - self.theta))
+        t = self.tau * torch.log(x / (x - self.theta)) - first
+        t = torch.floor(t.clamp(min=0))
+        return torch.where((x > self.theta) & (t < steps), t, math.inf)

@@ -1,0 +1,125 @@
+"""Optimisers and learning-rate schedules as small values; torch does the work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from spikewright.errors import ConfigError
+
+__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "Schedule", "StepDecay"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Base of the optimisers.
+
+    Args:
+        lr: learning rate, > 0.
+        weight_decay: >= 0.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"{name}: lr is {self.lr}, expected a finite learning rate above 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ConfigError(f"{name}: weight_decay is {self.weight_decay}, expected a finite number of at least 0")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimiser over these parameters."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015); weight_decay is its L2 form."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    amsgrad: bool = False
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, self.lr, self.betas, weight_decay=self.weight_decay, amsgrad=self.amsgrad)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the run, as a factor of the optimiser's: a pure function of progress, so nothing to save.
+
+    Args:
+        warmup: epochs over which the rate first rises linearly from (almost) 0.
+    """
+
+    warmup: float = 0.0
+
+    def factor(self, epoch: float, epochs: int) -> float:
+        """Factor at `epoch` (fractional, counted from 0) of `epochs`."""
+        if epoch < self.warmup:
+            return max(epoch / self.warmup, 1e-3)
+        return self.curve(epoch, epochs)
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        """The factor once warm."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same rate throughout."""
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from 1 down to `minimum` at the last step."""
+
+    minimum: float = 0.0
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        done = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
+        return self.minimum + (1 - self.minimum) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """Times `factor_each` after every `every` epochs."""
+
+    every: int = 30
+    factor_each: float = 0.1
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        return self.factor_each ** int(epoch // self.every)

@@ -1,0 +1,265 @@
+"""The gradient training loop, on Hugging Face accelerate (devices, mixed precision, several processes).
+
+Everything random is a function of (seed, phase, epoch, step), so a checkpoint needs no generator states and a run that is
+stopped anywhere goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from spikewright.data import Split
+from spikewright.engine.session import Interrupted, Session, mixed_seed, seed_all
+from spikewright.errors import ConfigError, ModelFileError, NumericError
+from spikewright.losses import Loss
+from spikewright.measure import firing_rates, silent_layers
+from spikewright.readout import hits
+from spikewright.snn import SNN, inference
+
+if TYPE_CHECKING:
+    from spikewright.phases import Fit
+
+__all__ = ["Trainer"]
+
+
+class _Trainee(nn.Module):
+    """Network and loss as one module, which is what several processes wrap."""
+
+    def __init__(self, snn: SNN, loss: Loss):
+        super().__init__()
+        self.snn, self.loss = snn, loss
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        run = self.snn.run(x, generator=generator)
+        return self.loss(run, y), run.scores[-1].detach()
+
+
+@dataclass
+class _Progress:
+    """Where the training stands: all of it goes into a checkpoint."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    loss: float = 0.0  # sums over the epoch so far
+    hits: int = 0
+    seen: int = 0
+    seconds: float = 0.0  # of this epoch
+    total_seconds: float = 0.0
+    total_seen: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = -1
+
+
+class Trainer:
+    """Runs one `Fit` phase in a session; afterwards `fit.snn` holds the last weights and `best` the chosen ones."""
+
+    def __init__(self, fit: Fit, session: Session):
+        self.fit, self.session = fit, session
+        self.accelerator = session.accelerator
+        self.snn = fit.snn
+        if len(session.train) < self.accelerator.num_processes:
+            raise ConfigError(f"{len(session.train)} training samples cannot feed {self.accelerator.num_processes} processes")
+        self.snn.materialise(session.train.batch(torch.arange(1)))
+        self.at = _Progress()
+        self.best: dict[str, Tensor] = {}
+        parameters = [p for p in self.snn.parameters() if p.requires_grad]
+        if not parameters:
+            raise ConfigError("there is nothing to train: the network has no parameters that take a gradient")
+        optimizer = fit.optimizer.build(parameters)
+        self.model, self.optimizer = self.accelerator.prepare(_Trainee(self.snn, fit.loss), optimizer)
+        self.device = self.accelerator.device
+        self.batches = math.ceil(len(session.train) / fit.batch)
+        self._saved = time.monotonic()
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Train to the last epoch, from the session's checkpoint if there is one."""
+        if self.session.resumed is not None:
+            self._restore(*self.session.resumed)
+        with self.session.listening(), self._bar() as tell:
+            for epoch in range(self.at.epoch, self.fit.epochs):
+                self._epoch(epoch, tell)
+                self._finish_epoch(epoch)
+        self.accelerator.wait_for_everyone()
+
+    def _epoch(self, epoch: int, tell: Callable[..., None]) -> None:
+        order = torch.randperm(len(self.session.train), generator=self._generator("order", epoch))
+        self.model.train()
+        for step in range(self.at.step, self.batches):
+            started = time.monotonic()
+            indices = order[step * self.fit.batch : (step + 1) * self.fit.batch]
+            loss, hit = self._step(epoch, step, indices)
+            self.at.loss += loss * len(indices)
+            self.at.hits += hit
+            self.at.seen += len(indices)
+            self.at.seconds += time.monotonic() - started
+            self.at.step = step + 1
+            self.session.ticks += 1
+            tell(self.at)
+            self._maybe_save()
+
+    def _step(self, epoch: int, step: int, indices: Tensor) -> tuple[float, int]:
+        """One optimiser step over the global batch `indices`; returns its mean loss and hits."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        mine = indices[rank::world] if len(indices) >= world else indices
+        x, y = self.session.train.batch(mine), self.session.train.labels[mine]
+        if self.fit.augment is not None:
+            x = self.fit.augment(x, self._generator("augment", epoch, step, rank))
+        x, y = x.to(self.device), y.to(self.device)
+        factor = self.fit.schedule.factor(epoch + step / self.batches, self.fit.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.fit.optimizer.lr * factor
+        seed_all(mixed_seed(self.session.seed, self.session.phase, epoch, step, rank))
+        loss, scores = self.model(x, y, self._generator("encode", epoch, step))
+        # Processes average their gradients: a sum over the batch, or shares of unequal size, must be weighed.
+        share = world if self.fit.loss.summed else world * len(mine) / len(indices)
+        self.accelerator.backward(loss * share if share != 1 else loss)
+        norm = self.accelerator.clip_grad_norm_(self.snn.parameters(), self.fit.clip or math.inf)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise self._numeric_error(loss, epoch, step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.fit.weight_clamp is not None:
+            with torch.no_grad():
+                for p in self.snn.parameters():
+                    p.clamp_(-self.fit.weight_clamp, self.fit.weight_clamp)
+        sums = torch.stack([loss.detach().double() * (1 if self.fit.loss.summed else len(mine)), hits(scores, y).sum().double()])
+        total, hit = self.accelerator.reduce(sums).tolist() if len(indices) >= world else sums.tolist()
+        return total / len(indices), int(hit)
+
+    def _finish_epoch(self, epoch: int) -> None:
+        at, session = self.at, self.session
+        if epoch == 0:
+            self._warn_of_silence()
+        line: dict[str, Any] = {"phase": session.phase, "epoch": epoch + 1, "loss": at.loss / at.seen, "train_accuracy": at.hits / at.seen}
+        if session.valid is not None:
+            accuracy = self._accuracy(session.valid)
+            line["validation_accuracy"] = accuracy
+            if accuracy >= at.best_accuracy:  # of equals the later one
+                at.best_accuracy, at.best_epoch = accuracy, epoch + 1
+                self.best = {k: v.detach().cpu().clone() for k, v in self.snn.state_dict().items()}
+        line |= {"seconds": round(at.seconds, 3), "images_per_second": round(at.seen / max(at.seconds, 1e-9), 1)}
+        session.record(line)
+        session.console.print(_sentence(line, self.fit.epochs), highlight=False, soft_wrap=True)
+        at.total_seconds, at.total_seen = at.total_seconds + at.seconds, at.total_seen + at.seen
+        at.epoch, at.step, at.loss, at.hits, at.seen, at.seconds = epoch + 1, 0, 0.0, 0, 0, 0.0
+        self._save()
+
+    @torch.no_grad()
+    def _accuracy(self, split: Split) -> float:
+        """Accuracy of the last scores, ties wrong, the samples shared among the processes."""
+        mine = torch.arange(len(split))[self.accelerator.process_index :: self.accelerator.num_processes]
+        total = torch.zeros((), dtype=torch.double, device=self.device)
+        with inference(self.snn), self.accelerator.autocast():
+            for part in mine.split(max(self.fit.batch, 100)):
+                scores = self.snn(split.batch(part).to(self.device))
+                total += hits(scores, split.labels[part].to(self.device)).sum()
+        return float(self.accelerator.reduce(total)) / len(split)
+
+    # ---- what can go wrong
+
+    def _warn_of_silence(self) -> None:
+        some = torch.arange(min(64, len(self.session.train)))
+        with inference(self.snn):
+            rates = firing_rates(self.snn, self.session.train.batch(some).to(self.device))
+        for name in silent_layers(rates):
+            self.session.console.print(
+                f"[yellow]warning:[/] layer {name!r} did not fire once on {len(some)} training images after the first "
+                "epoch: lower its threshold, scale its weights up, or use a wider surrogate",
+                highlight=False,
+            )
+
+    def _numeric_error(self, loss: Tensor, epoch: int, step: int) -> NumericError:
+        where = f"epoch {epoch + 1}, step {step + 1}"
+        remedy = "lower the learning rate or clip the gradient; the last checkpoint is untouched"
+        bad = [n for n, p in self.snn.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        if bad:
+            return NumericError(f"gradient of {bad[-1]!r} is NaN or infinite in {where}: {remedy}")
+        return NumericError(f"loss is {float(loss)} in {where} at the output of layer {self._last_layer()!r}: {remedy}")
+
+    def _last_layer(self) -> str:
+        return [n for n, _ in self.snn.named_modules()][-1]
+
+    # ---- checkpoints
+
+    def _maybe_save(self) -> None:
+        session = self.session
+        if session.signal is not None:
+            self._save()
+            raise Interrupted(session.signal)
+        if time.monotonic() - self._saved > 60 * session.checkpoint_minutes:
+            self._save()
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if (checkpoints := self.session.checkpoints) is None or not self.accelerator.is_main_process:
+            return
+        tensors = {f"model.{k}": v for k, v in self.snn.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in values.items() if v is not None}
+        checkpoints.save(self.session.ticks, tensors, {"phase": self.session.phase, "progress": vars(self.at)})
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        try:
+            self.snn.load_state_dict(part("model."))
+            self.at = _Progress(**state["progress"])
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise ModelFileError(f"the checkpoint does not belong to this run: {str(error).splitlines()[0]}") from error
+        self.best = part("best.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in part("optimizer.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+
+    # ---- small things
+
+    def _generator(self, *parts: int | str) -> torch.Generator:
+        return torch.Generator().manual_seed(mixed_seed(self.session.seed, self.session.phase, *parts))
+
+    def _bar(self) -> Any:
+        return _bar(self.session, self.fit.epochs, self.batches)
+
+
+class _bar:
+    """A progress bar on standard error, on a terminal only: epoch, accuracy, images/s, time left."""
+
+    def __init__(self, session: Session, epochs: int, batches: int):
+        self.epochs, self.batches, self.total = epochs, batches, epochs * batches
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
+        shown = not session.console.quiet and session.console.is_terminal
+        self.bar = Progress(*columns, console=session.console, transient=True, disable=not shown)
+
+    def __enter__(self) -> Callable[[_Progress], None]:
+        self.bar.start()
+        self.task = self.bar.add_task("training", total=self.total, now="")
+        return self.tell
+
+    def tell(self, at: _Progress) -> None:
+        now = f"loss {at.loss / at.seen:.4f}  train {100 * at.hits / at.seen:.2f} %  {at.seen / max(at.seconds, 1e-9):,.0f} images/s  eta"
+        done = at.epoch * self.batches + at.step
+        self.bar.update(self.task, completed=done, description=f"epoch {at.epoch + 1}/{self.epochs}", now=now)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+def _sentence(line: dict[str, Any], epochs: int) -> str:
+    valid = f"  validation {100 * line['validation_accuracy']:.2f} %" if "validation_accuracy" in line else ""
+    return (
+        f"epoch {line['epoch']}/{epochs}  loss {line['loss']:.4f}  train {100 * line['train_accuracy']:.2f} %{valid}"
+        f"  {line['images_per_second']:,.0f} images/s  {line['seconds']:.0f} s"
+    )

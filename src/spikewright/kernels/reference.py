@@ -1,0 +1,75 @@
+"""The time loops in plain torch: the definition every faster path is tested against, forward and backward.
+
+Membranes are kept in at least float32 (a half-precision current is raised on entry); outputs come back in the
+current's dtype. Gradients are autograd's through these very lines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from spikewright.neurons.parts import Reset
+    from spikewright.surrogate import Learnable, Surrogate
+
+__all__ = ["integrate_and_fire", "low_pass"]
+
+NEVER = 1000.0  # age of a neuron that has not fired yet, in steps (STDB's convention)
+
+
+def _raised(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def integrate_and_fire(
+    current: Tensor,
+    state: tuple[Tensor, ...] | None,
+    *,
+    decay: float | Tensor,
+    gain: float | Tensor,
+    v_th: float | Tensor,
+    v_init: float | Tensor,
+    reset: Reset,
+    surrogate: Surrogate | Learnable,
+    strict: bool,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Leaky or perfect integration, threshold, reset:
+
+        u[t] = decay * v[t-1] + gain * current[t]
+        s[t] = H(u[t] - v_th)           (>= 0, or > 0 if strict)
+        v[t] = reset(u[t], s[t])
+
+    Shapes: current [T, B, ...] -> spikes [T, B, ...]; state is (v [B, ...],), and (v, age) when the surrogate depends
+    on the steps since the neuron's last spike.
+    """
+    x = _raised(current)
+    v, *rest = state or (x.new_zeros(x.shape[1:]) + v_init,)
+    age = rest[0] if rest else torch.full_like(v, NEVER) if surrogate.timed else None
+    spikes = []
+    for i in x.unbind(0):
+        u = decay * v + gain * i
+        over = u - v_th
+        if age is not None:
+            fired = over > 0 if strict else over >= 0
+            age = torch.where(fired, torch.zeros_like(age), age + 1)
+        s = surrogate.spike(over, v_th, strict, age)
+        v = reset(u, s, v_th, decay)
+        spikes.append(s)
+    left = (v,) if age is None else (v, age)
+    return torch.stack(spikes).to(current.dtype), left
+
+
+def low_pass(
+    current: Tensor, state: Tensor | None, *, decay: float | Tensor, gain: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """First-order filter a[t] = decay * a[t-1] + gain * current[t]: [T, B, ...] -> [T, B, ...], state a [B, ...]."""
+    x = _raised(current)
+    a = x.new_zeros(x.shape[1:]) if state is None else state
+    out = []
+    for i in x.unbind(0):
+        a = decay * a + gain * i
+        out.append(a)
+    return torch.stack(out).to(current.dtype), a

@@ -1,0 +1,92 @@
+"""Losses: (what a network did, the classes) -> a scalar to minimise.
+
+A loss sees a `Run`: `out` [T, B, F], what the body handed on, and `scores` [T, B, C], what the readout made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spikewright import kernels
+from spikewright.errors import ConfigError
+from spikewright.neurons.parts import Euler
+from spikewright.snn import Run
+
+__all__ = ["CountMargin", "CrossEntropy", "KernelSpikeMSE", "Loss", "RateMSE"]
+
+
+class Loss:
+    """Base of the losses. `summed`: a sum over the batch rather than a mean, so the batch size changes the step."""
+
+    summed = False
+
+    def __call__(self, run: Run, target: Tensor) -> Tensor:
+        """run of a batch, target int64 [B] -> scalar."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy of the final scores (mean logits, membranes)."""
+
+    def __call__(self, run: Run, target: Tensor) -> Tensor:
+        return F.cross_entropy(run.scores[-1].float(), target)
+
+
+@dataclass(frozen=True)
+class RateMSE(Loss):
+    """Mean over batch and classes of (onehot - rate)^2 (STBP, Wu et al. 2018, eq. of the loss)."""
+
+    def __call__(self, run: Run, target: Tensor) -> Tensor:
+        rate = run.scores[-1]
+        return F.mse_loss(rate, F.one_hot(target, rate.shape[-1]).to(rate.dtype))
+
+
+@dataclass(frozen=True)
+class KernelSpikeMSE(Loss):
+    """1/2 sum (out - target PSC)^2, summed over steps, classes and batch (TSSL-BP; a van Rossum distance).
+
+    The true class is asked for the spike train 0 1 1 1 1 at T = 5, and 0 1 0 1 ... at T >= 10, the others for silence,
+    all seen through the synapse a[t] = a[t-1] + (o[t] - a[t-1]) / tau_s that the outputs went through too. In between
+    (5 < T < 10), where the paper is silent, the dense form 0 1 1 1 ... is kept.
+    """
+
+    tau_s: float = 3.0
+    summed = True
+
+    def train(self, steps: int) -> Tensor:
+        """Desired spikes of the true class, [T]."""
+        t = torch.arange(steps)
+        return ((t % 2 == 1) if steps >= 10 else (t > 0)).float()
+
+    def __call__(self, run: Run, target: Tensor) -> Tensor:
+        decay, gain = Euler(self.tau_s).coefficients()
+        wanted, _ = kernels.low_pass(self.train(len(run.out)).to(run.out), None, decay=decay, gain=gain)
+        onehot = F.one_hot(target, run.out.shape[-1]).to(run.out.dtype)
+        return 0.5 * (run.out - wanted[:, None, None] * onehot).square().sum()
+
+
+@dataclass(frozen=True)
+class CountMargin(Loss):
+    """1/2 sum over steps of delta^2 with delta = (sum_t out - wanted) / T, summed over the batch (TSSL-BP's count loss).
+
+    The true class should reach `desired`, the others stay below `undesired`: delta is 0 once they do.
+    """
+
+    desired: float = 15.0
+    undesired: float = 3.0
+    summed = True
+
+    def __post_init__(self) -> None:
+        if not self.desired > self.undesired >= 0:
+            raise ConfigError(f"CountMargin: desired {self.desired} and undesired {self.undesired}: expected desired > undesired >= 0")
+
+    def __call__(self, run: Run, target: Tensor) -> Tensor:
+        count = run.out.sum(0)
+        true = F.one_hot(target, count.shape[-1]).bool()
+        delta = torch.where(true, (count - self.desired).clamp(max=0), (count - self.undesired).clamp(min=0)) / len(run.out)
+        return 0.5 * delta.square().sum() * len(run.out)

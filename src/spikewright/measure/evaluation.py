@@ -1,0 +1,283 @@
+"""The closing measurement of every method: accuracy at every step, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from spikewright.errors import ConfigError, DataError
+from spikewright.measure.energy import CostTable
+from spikewright.measure.energy import table as cost_table
+from spikewright.measure.operations import Counts, counting
+from spikewright.measure.spikes import CHUNK, SpikeCount, silent_layers, watching
+from spikewright.snn import SNN, inference
+
+if TYPE_CHECKING:
+    from spikewright.data.split import Split
+
+__all__ = ["Evaluation", "evaluate"]
+
+TIMED_SECONDS = 2.0
+TIMED_SAMPLES = 2000
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network did on a split. Accuracies are fractions of 1; costs are means per image through all steps.
+
+    Attributes:
+        accuracy: share of samples whose true class scored strictly higher than every other: a tie is wrong.
+        accuracy_by_step: the same had the network stopped after step 1, 2, ..., `steps`.
+        ties: samples in which several classes shared the top score at the end.
+        samples, steps, params: how many images, steps and parameters.
+        spikes_per_image: of all neuron layers.
+        rates: spikes per neuron and step, by layer.
+        synops_per_image: accumulates caused by spikes, pooled spikes as one event each.
+        macs_per_image: multiply-accumulates caused by analog inputs (an image fed directly, filtered currents).
+        bias_acs_per_image: additions of biases.
+        dense_synops_per_image: operations if every input were nonzero at every step.
+        neuron_updates_per_image: neurons times steps; priced only by a table with a price for them.
+        ann_macs_per_image: one dense pass of the same body.
+        energy_nj_per_image, ann_energy_nj_per_image: the above priced by `energy_table`, nJ.
+        energy_verdict: one sentence that compares the two.
+        synops_by_layer, macs_by_layer: per image.
+        uncounted: layers with weights whose operations are not in the figures.
+        infer_images_per_second: timed without counting, in batches of the size asked for.
+        peak_memory_mb: highest so far of the process, on a GPU of its allocator, in 1e6 bytes; None if unknown.
+    """
+
+    accuracy: float
+    accuracy_by_step: list[float]
+    ties: int
+    samples: int
+    steps: int
+    params: int
+    spikes_per_image: float
+    synops_per_image: float
+    macs_per_image: float
+    bias_acs_per_image: float
+    dense_synops_per_image: float
+    neuron_updates_per_image: float
+    ann_macs_per_image: float
+    energy_nj_per_image: float
+    ann_energy_nj_per_image: float
+    energy_table: str
+    energy_verdict: str
+    infer_images_per_second: float
+    peak_memory_mb: float | None
+    rates: dict[str, float] = field(default_factory=dict)
+    synops_by_layer: dict[str, float] = field(default_factory=dict)
+    macs_by_layer: dict[str, float] = field(default_factory=dict)
+    uncounted: list[str] = field(default_factory=list)
+
+    @property
+    def silent(self) -> list[str]:
+        """Layers that never fired."""
+        return silent_layers(self.rates)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as plain numbers, texts, lists and dicts."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        ties = f", {self.ties:,} ties counted as wrong" if self.ties else ""
+        rows = [
+            ("accuracy", f"{100 * self.accuracy:.2f} % of {self.samples:,} samples after {self.steps} steps{ties}"),
+            ("by step", "  ".join(f"{t}: {100 * self.accuracy_by_step[t - 1]:.2f}" for t in _marks(self.steps))),
+            ("parameters", f"{self.params:,}"),
+            ("spikes", f"{self.spikes_per_image:,.1f} an image"),
+            ("SynOps", f"{self.synops_per_image:,.0f} an image, and {self.macs_per_image:,.0f} MACs"),
+            ("as an ANN", f"{self.ann_macs_per_image:,.0f} MACs"),
+            (
+                "energy",
+                f"{self.energy_nj_per_image:,.4g} nJ an image, as an ANN {self.ann_energy_nj_per_image:,.4g} nJ",
+            ),
+            ("", self.energy_verdict),
+            ("speed", f"{self.infer_images_per_second:,.0f} images/s"),
+            ("peak memory", "-" if self.peak_memory_mb is None else f"{self.peak_memory_mb:,.0f} MB"),
+        ]
+        if self.silent:
+            rows.append(("silent", ", ".join(self.silent)))
+        if self.uncounted:
+            rows.append(("not counted", ", ".join(self.uncounted)))
+        return "\n".join(f"{name:<12} {text}".rstrip() for name, text in rows)
+
+
+@torch.no_grad()
+def evaluate(
+    snn: SNN,
+    split: Split,
+    *,
+    steps: int | None = None,
+    batch: int = 100,
+    chunk: int | None = None,
+    table: str | CostTable = "45nm",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run a network over a split, in evaluation mode, and measure it.
+
+    Args:
+        snn: the network; its mode is as it was afterwards.
+        split: samples and labels.
+        steps: another T than the network's own.
+        batch: samples at a time; changes neither accuracy nor counts, only speed and memory.
+        chunk: steps at a time; None: all up to 64, else 64, so that memory does not grow with T.
+        table: prices of operations, a name out of `TABLES` or a `CostTable`.
+        seed: of the encoder's draws; a sample's noise depends on this and on its own content only.
+        progress: called as progress(samples done, samples) after every batch.
+
+    Raises:
+        DataError: the split is empty or has labels the network has no output for.
+        ConfigError: batch below 1, or an unknown table.
+    """
+    prices = cost_table(table)
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ConfigError(f"batch is {batch!r}, expected a whole number of samples of at least 1")
+    if not len(split):
+        raise DataError("the split to evaluate on is empty, expected at least 1 sample: check the data set's subset")
+    steps = snn.steps if steps is None else steps
+    run = _Run(snn, split, steps, min(steps, CHUNK) if chunk is None else chunk, seed)
+    with inference(snn):
+        snn.materialise(run.sample(torch.arange(1)))
+        with counting(snn) as counts, watching(snn) as spikes:
+            hits, ties = run.judge(batch, progress)
+        speed = run.speed(batch)
+    accuracies = [hit / len(split) for hit in hits]
+    figures = _costs(counts, spikes, len(split), steps, prices)
+    return Evaluation(
+        accuracy=accuracies[-1],
+        accuracy_by_step=accuracies,
+        ties=ties,
+        samples=len(split),
+        steps=steps,
+        params=sum(p.numel() for p in snn.parameters()),
+        infer_images_per_second=speed,
+        peak_memory_mb=_peak_memory_mb(run.device),
+        **figures,
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One network on one split."""
+
+    snn: SNN
+    split: Split
+    steps: int
+    chunk: int
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        return next((t.device for t in _tensors(self.snn)), torch.device("cpu"))
+
+    def sample(self, indices: Tensor) -> Tensor:
+        """The samples at `indices` on the network's device and in its precision: [B, ...]."""
+        dtype = next((p.dtype for p in self.snn.parameters() if p.is_floating_point()), torch.float32)
+        return self.split.batch(indices).to(self.device, dtype)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """x [B, ...] -> [T, B, C]. The generator is new every time, so that every batch has the same encoder's seed."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.snn.scores(x, steps=self.steps, chunk=self.chunk, generator=generator)
+
+    def judge(self, batch: int, progress: Progress | None) -> tuple[list[int], int]:
+        """(samples right after every step, ties after the last)."""
+        hits, ties, done = torch.zeros(self.steps, dtype=torch.long), 0, 0
+        for indices in torch.arange(len(self.split)).split(batch):
+            scores, target = self.scores(self.sample(indices)), self.split.labels[indices]
+            right, tied = _judged(scores, target.to(scores.device))
+            hits += right.sum(1).cpu()
+            ties += int(tied.sum())
+            done += len(indices)
+            if progress:
+                progress(done, len(self.split))
+        return hits.tolist(), ties
+
+    def speed(self, batch: int) -> float:
+        """Images per second of whole sequences, over leading batches until some seconds or samples have passed."""
+        samples, seconds = 0, 0.0
+        for indices in torch.arange(min(len(self.split), max(batch, TIMED_SAMPLES))).split(batch):
+            x = self.sample(indices)
+            _finish(self.device)
+            start = time.perf_counter()
+            self.scores(x)
+            _finish(self.device)
+            seconds += time.perf_counter() - start
+            samples += len(indices)
+            if seconds > TIMED_SECONDS:
+                break
+        return samples / max(seconds, 1e-9)
+
+
+def _judged(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """scores [T, B, C], target [B] -> (right at every step [T, B], tied for the top after the last [B])."""
+    if target.min() < 0 or target.max() >= scores.shape[-1]:
+        found = f"{int(target.min())}..{int(target.max())}"
+        raise DataError(
+            f"labels {found} do not fit a network with {scores.shape[-1]} classes: evaluate it on its own data"
+        )
+    column = target.expand(len(scores), -1).unsqueeze(-1)
+    own = scores.gather(-1, column).squeeze(-1)
+    others = scores.scatter(-1, column, -torch.inf).amax(-1)
+    last = scores[-1]
+    return own > others, (last == last.amax(-1, keepdim=True)).sum(-1) > 1
+
+
+def _costs(counts: Counts, spikes: dict[str, SpikeCount], images: int, steps: int, prices: CostTable) -> dict[str, Any]:
+    operations = counts.operations(images, steps, sum(layer.updates for layer in spikes.values()))
+    return {
+        "spikes_per_image": sum(layer.spikes for layer in spikes.values()) / images,
+        "rates": {name: layer.rate for name, layer in spikes.items()},
+        "synops_per_image": operations.acs,
+        "macs_per_image": operations.macs,
+        "bias_acs_per_image": operations.bias_acs,
+        "dense_synops_per_image": operations.dense,
+        "neuron_updates_per_image": operations.neuron_updates,
+        "ann_macs_per_image": operations.ann_macs,
+        "energy_nj_per_image": prices.snn_nj(operations),
+        "ann_energy_nj_per_image": prices.ann_nj(operations),
+        "energy_table": prices.name,
+        "energy_verdict": prices.verdict(operations),
+        "synops_by_layer": {name: layer.acs / images for name, layer in counts.layers.items()},
+        "macs_by_layer": {name: layer.macs / images for name, layer in counts.layers.items()},
+        "uncounted": counts.uncounted,
+    }
+
+
+def _tensors(snn: SNN) -> Iterator[Tensor]:
+    yield from snn.parameters()
+    yield from snn.buffers()
+
+
+def _finish(device: torch.device) -> None:
+    """Wait for the work handed to a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_memory_mb(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _marks(steps: int) -> list[int]:
+    """Some ten steps out of 1 .. steps: all of a few, else powers of two, and the last."""
+    if steps <= 8:
+        return list(range(1, steps + 1))
+    return [t for t in (2**k for k in range(24)) if t < steps] + [steps]

@@ -1,0 +1,148 @@
+"""Models on disk: model.json says how the network is built, model.safetensors holds its weights.
+
+A network is described by reading its constructor arguments back: every class of the library, and the torch layers it
+uses, keep them as attributes of the same name. Building looks the class up in a fixed table, so a file can name parts but
+never run code. A body with classes of the user's own is saved too; loading it takes `body=`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import spikewright.arch
+import spikewright.neurons
+from spikewright.encode import Encoder
+from spikewright.errors import ConfigError, ModelFileError
+from spikewright.neurons.parts import Leak, Reset
+from spikewright.readout import Readout
+from spikewright.snn import SNN
+from spikewright.storage import load_pair, save_pair
+from spikewright.surrogate import Surrogate
+
+__all__ = ["build", "describe", "load_model", "save_model"]
+
+FORMAT = 1
+_TORCH = (
+    *(nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d),
+    *(nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d),
+    *(nn.Identity, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.Tanh, nn.LayerNorm, nn.GroupNorm),
+)
+
+
+@cache
+def _table() -> dict[str, type]:
+    own = [c for base in (nn.Module, Encoder, Readout, Leak, Reset, Surrogate) for c in _subclasses(base)]
+    return {c.__name__: c for c in (*_TORCH, *own) if c in _TORCH or c.__module__.startswith("spikewright.")}
+
+
+def _subclasses(base: type) -> list[type]:
+    return [c for direct in base.__subclasses__() for c in (direct, *_subclasses(direct))]
+
+
+def _arguments(kind: type) -> list[str]:
+    if is_dataclass(kind):
+        return [f.name for f in fields(kind)]
+    named = (p for p in inspect.signature(kind).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    return [p.name for p in named if p.name not in ("device", "dtype")]
+
+
+def describe(part: Any) -> Any:
+    """JSON value from which `build` makes an equal part; ConfigError names a class it does not know."""
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return part
+    if isinstance(part, (tuple, list)):
+        return [describe(p) for p in part]
+    kind = type(part)
+    if isinstance(part, nn.Sequential):
+        return {"type": "Sequential", "layers": {name: describe(child) for name, child in part.named_children()}}
+    if _table().get(kind.__name__) is not kind:
+        raise ConfigError(f"a {kind.__name__} cannot be described in model.json: it is not one of the library's parts")
+    values = {name: getattr(part, name) for name in _arguments(kind)}
+    if isinstance(values.get("bias"), Tensor):
+        values["bias"] = True
+    elif "bias" in values and kind in _TORCH:
+        values["bias"] = bool(values["bias"])
+    return {"type": kind.__name__, **{name: describe(value) for name, value in values.items()}}
+
+
+def build(value: Any) -> Any:
+    """The part that `describe` described; ModelFileError names what it cannot build."""
+    if isinstance(value, list):
+        return tuple(build(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    name = value.get("type")
+    if name == "Sequential":
+        layers = nn.Sequential()
+        for child, layer in value["layers"].items():
+            layers.add_module(child, build(layer))
+        return layers
+    if name not in _table():
+        raise ModelFileError(f"model.json names the part {name!r}, which this version does not know")
+    return _table()[name](**{key: build(v) for key, v in value.items() if key != "type"})
+
+
+def save_model(snn: SNN, folder: Path) -> None:
+    """Write `snn` as model.json + model.safetensors into `folder` (made if need be), whole or not at all."""
+    try:
+        body = describe(snn.body)
+    except ConfigError:
+        body = {"custom": type(snn.body).__name__}
+    meta = {
+        "format": FORMAT,
+        "spikewright": spikewright.__version__,
+        "steps": snn.steps,
+        "encode": describe(snn.encode),
+        "readout": describe(snn.readout),
+        "body": body,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_pair(folder, "model", dict(snn.state_dict()), meta)
+
+
+def load_model(folder: str | Path, body: nn.Module | None = None) -> SNN:
+    """Read a network written by `SNN.save` (or a run folder), in evaluation mode.
+
+    Args:
+        body: the module the weights belong to, needed when it has classes of your own.
+
+    Raises ModelFileError when a file is missing, damaged, or does not fit the body.
+    """
+    folder = Path(folder)
+    tensors, meta = load_pair(folder, "model")
+    if meta.get("format") != FORMAT:
+        raise ModelFileError(f"{folder / 'model.json'} has format {meta.get('format')!r}, this version reads {FORMAT}")
+    if body is None and "custom" in (meta.get("body") or {}):
+        raise ModelFileError(
+            f"{folder} holds the weights of a {meta['body']['custom']!r}, a class of your own: pass load_model(folder, body=...)"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if body is None:
+                with torch.device("meta"):  # sizes are compared before anything is allocated
+                    _compare(build(meta["body"]), tensors, folder)
+                body = build(meta["body"])
+            snn = SNN(body, meta["steps"], build(meta["encode"]), build(meta["readout"]))
+        _compare(snn.body, tensors, folder)
+        snn.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ModelFileError(f"{folder / 'model.json'} does not describe a network: {str(error).splitlines()[0]}") from error
+    return snn.eval()
+
+
+def _compare(body: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    wanted = {f"body.{name}": tuple(t.shape) for name, t in body.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ModelFileError(
+                f"{folder / 'model.safetensors'}: tensor {name!r} is {found.get(name, 'missing')}, "
+                f"the network has {wanted.get(name, 'none of that name')}"
+            )

@@ -1,0 +1,135 @@
+"""The parts an integrate-and-fire neuron is made of: how the membrane leaks and what a spike does to it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikewright.errors import ConfigError
+
+__all__ = ["Euler", "EulerJump", "Exact", "ExactJump", "Factor", "HardReset", "Leak", "NoReset", "Reset", "Subtract"]
+
+
+class Leak:
+    """How the membrane forgets: u = decay * v + gain * current. Time constants are in steps."""
+
+    def coefficients(self) -> tuple[float, float]:
+        """(decay, gain) of one step."""
+        raise NotImplementedError
+
+
+def _check_tau(name: str, tau: float, least: float) -> None:
+    if not (math.isfinite(tau) and tau >= least):
+        raise ConfigError(f"{name}: tau is {tau}, expected a finite time constant of at least {least:g} steps")
+
+
+@dataclass(frozen=True)
+class Factor(Leak):
+    """u = k v + I: a leak factor, input not scaled (STBP, Wu et al. 2018, k = 0.2). k = 1 does not leak."""
+
+    k: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.k <= 1:
+            raise ConfigError(f"Factor: k is {self.k}, expected a leak factor between 0 and 1")
+
+    def coefficients(self) -> tuple[float, float]:
+        return self.k, 1.0
+
+
+@dataclass(frozen=True)
+class Euler(Leak):
+    """u = v + (I - v) / tau: forward Euler with a scaled input (PLIF, Fang et al. 2021)."""
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        _check_tau("Euler", self.tau, 1)
+
+    def coefficients(self) -> tuple[float, float]:
+        return 1 - 1 / self.tau, 1 / self.tau
+
+
+@dataclass(frozen=True)
+class EulerJump(Leak):
+    """u = v - v / tau + I: forward Euler, input not scaled (TSSL-BP, Zhang & Li 2020)."""
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        _check_tau("EulerJump", self.tau, 1)
+
+    def coefficients(self) -> tuple[float, float]:
+        return 1 - 1 / self.tau, 1.0
+
+
+@dataclass(frozen=True)
+class Exact(Leak):
+    """u = I + (v - I) exp(-1 / tau): exact for a current that is constant over the step."""
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        _check_tau("Exact", self.tau, 1e-6)
+
+    def coefficients(self) -> tuple[float, float]:
+        return math.exp(-1 / self.tau), -math.expm1(-1 / self.tau)
+
+
+@dataclass(frozen=True)
+class ExactJump(Leak):
+    """u = exp(-1 / tau) v + I: exact for delta synapses (SuperSpike, Zenke & Ganguli 2018)."""
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        _check_tau("ExactJump", self.tau, 1e-6)
+
+    def coefficients(self) -> tuple[float, float]:
+        return math.exp(-1 / self.tau), 1.0
+
+
+class Reset:
+    """What a spike does to the membrane. `detach` cuts the gradient through the spike in the reset."""
+
+    def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
+        """(u [B, ...] before the reset, s [B, ...] spikes) -> v [B, ...] after it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HardReset(Reset):
+    """v = (1 - s) u + s value. Attached (`detach=False`), the gradient also flows through the factor (STBP)."""
+
+    value: float = 0.0
+    detach: bool = True
+
+    def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
+        if self.detach:
+            return torch.where(s.detach() != 0, torch.full_like(u, self.value), u)
+        v = u * (1 - s)
+        return v + s * self.value if self.value else v
+
+
+@dataclass(frozen=True)
+class Subtract(Reset):
+    """v = u - v_th s (soft reset). `delayed` subtracts at the next step, after the leak: u[t+1] = decay u[t] + I - v_th s[t]
+    (seed of many PyTorch codes; Bendig et al.), which is the same as subtracting v_th / decay now."""
+
+    detach: bool = True
+    delayed: bool = False
+
+    def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
+        s = s.detach() if self.detach else s
+        return u - s * (v_th / decay if self.delayed else v_th)
+
+
+@dataclass(frozen=True)
+class NoReset(Reset):
+    """v = u: a spike leaves the membrane as it is."""
+
+    def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
+        return u

@@ -1,0 +1,102 @@
+"""Readouts: what the body hands on over the steps -> class scores, at every step.
+
+A readout is a pure function `run(out, state)`: out [T, B, F] -> (scores [T, B, C], state). scores[t] is what the network
+would answer if it stopped after step t, so accuracy at every step comes from one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikewright import kernels
+from spikewright.errors import ConfigError
+from spikewright.neurons.parts import Factor, Leak
+
+__all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "Rate", "Readout", "Vote", "hits"]
+
+
+class Readout:
+    """Base of the readouts. `spikes`: whether the body is meant to end in spikes (else in a layer without neuron)."""
+
+    spikes = True
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """out [T, B, F] -> (scores [T, B, C], state to hand on)."""
+        raise NotImplementedError
+
+
+def hits(scores: Tensor, target: Tensor) -> Tensor:
+    """Whether the true class scores above every other; a tie is a miss: scores [..., B, C], target [B] -> bool [..., B]."""
+    true = scores.gather(-1, target.expand(scores.shape[:-1])[..., None])
+    return (scores >= true).sum(-1) == 1
+
+
+def _running_mean(x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """Mean over the steps so far: x [T, B, F], state (sum [B, F], steps)."""
+    total, before = state or (torch.zeros_like(x[0]), 0)
+    total = torch.cat([total[None], x]).cumsum(0)[1:]
+    count = torch.arange(before + 1, before + len(x) + 1, device=x.device, dtype=x.dtype)
+    return total / count.view(-1, 1, 1), (total[-1], before + len(x))
+
+
+@dataclass(frozen=True)
+class Rate(Readout):
+    """Mean of the outputs so far: firing rates of spiking outputs, mean logits of a body that ends in a plain layer."""
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return _running_mean(out, state)
+
+
+@dataclass(frozen=True)
+class LastMembrane(Readout):
+    """Potential of a neuron that integrates the outputs and never fires: v[t] = decay v[t-1] + gain out[t]."""
+
+    leak: Leak = field(default_factory=lambda: Factor(1.0))
+    spikes = False
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        decay, gain = self.leak.coefficients()
+        return kernels.low_pass(out, state, decay=decay, gain=gain)
+
+
+@dataclass(frozen=True)
+class MeanMembrane(LastMembrane):
+    """Mean over the steps so far of that potential."""
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        v_state, mean_state = state or (None, None)
+        v, v_state = super().run(out, v_state)
+        mean, mean_state = _running_mean(v, mean_state)
+        return mean, (v_state, mean_state)
+
+
+@dataclass(frozen=True)
+class MaxMembrane(LastMembrane):
+    """Highest value so far of that potential."""
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        v_state, top = state or (None, torch.full_like(out[0], -torch.inf))
+        v, v_state = super().run(out, v_state)
+        highest = torch.cat([top[None], v]).cummax(0).values[1:]
+        return highest, (v_state, highest[-1])
+
+
+@dataclass(frozen=True)
+class Vote(Readout):
+    """Groups of `size` outputs vote for one class by their mean (Wu et al. 2019; PLIF), read by `then`."""
+
+    size: int = 10
+    then: Readout = Rate()
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"Vote: size is {self.size}, expected at least 1 output a class")
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        if out.shape[-1] % self.size:
+            raise ConfigError(f"Vote: the body hands on {out.shape[-1]} outputs, no multiple of the group size {self.size}")
+        return self.then.run(out.unflatten(-1, (-1, self.size)).mean(-1), state)
