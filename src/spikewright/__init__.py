@@ -1,4 +1,4 @@
-"""Spikewright: train spiking neural networks for classification by every family of methods, and see what each one costs.
+"""Spikewright: train spiking neural networks for classification by every family of methods, and see what each costs.
 
 import spikewright as sw
 
@@ -35,3 +35,44 @@ from spikewright.neurons import (
 )
 from spikewright.snn import SNN, Run, Stream
 from spikewright.training import fit, resume, train
+
+__all__ = [
+    "IF",
+    "LIF",
+    "PLIF",
+    "SNN",
+    "Augment",
+    "Clock",
+    "Dataset",
+    "DoubleExponential",
+    "Euler",
+    "EulerJump",
+    "Evaluation",
+    "Exact",
+    "ExactJump",
+    "Factor",
+    "HardReset",
+    "HeldDropout",
+    "NoReset",
+    "Run",
+    "Stream",
+    "Subtract",
+    "Synapse",
+    "Temporal",
+    "arch",
+    "data",
+    "encode",
+    "errors",
+    "evaluate",
+    "fit",
+    "load",
+    "load_model",
+    "losses",
+    "measure",
+    "neurons",
+    "optim",
+    "readout",
+    "resume",
+    "surrogate",
+    "train",
+]

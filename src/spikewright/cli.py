@@ -1,8 +1,8 @@
 """The command line: it parses, calls the library and prints.
 
-Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 2 bad usage or configuration,
-3 bad data, 4 bad checkpoint or model file, 5 out of memory or disk, 6 numeric failure, 7 run folder busy, 129/130/143
-stopped by a signal (after saving), 1 a fault of ours.
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 2 bad usage or
+configuration, 3 bad data, 4 bad checkpoint or model file, 5 out of memory or disk, 6 numeric failure, 7 run folder
+busy, 129/130/143 stopped by a signal (after saving), 1 a fault of ours.
 """
 
 from __future__ import annotations
@@ -214,7 +214,9 @@ def compare(words: list[str]) -> None:
         settings = {} if options.epochs is None else {"epochs": options.epochs}
         recipe = recipes.get(word).for_data(options.data, **settings)
         out = options.out / f"{word}-{Path(options.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
-        common = {f.name: getattr(options, f.name) for f in fields(options) if f.name in ("data", "data_dir", "limit", "seed")}
+        common = {
+            f.name: getattr(options, f.name) for f in fields(options) if f.name in ("data", "data_dir", "limit", "seed")
+        }
         print(f"training {word} ...", file=sys.stderr)
         _train(word, RunOptions(**common), out, asdict(recipe))
         runs.append(out)
@@ -257,7 +259,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 # ---- parsing and printing
 
 
-def _operands(words: list[str], least: int = 0, most: int | None = None, what: str = "a method") -> tuple[list[str], list[str]]:
+def _operands(
+    words: list[str], least: int = 0, most: int | None = None, what: str = "a method"
+) -> tuple[list[str], list[str]]:
     """Leading words without dashes, and the flags after them."""
     count = next((i for i, w in enumerate(words) if w.startswith("-")), len(words))
     operands, flags = words[:count], words[count:]
@@ -303,7 +307,9 @@ def _parse(kind: type[T], flags: list[str], command: str, default: T | None = No
             raise
         said = re.sub(r"[\u2500-\u257f]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", caught.getvalue()))
         said = " ".join(said.split()).removeprefix("Parsing error").strip()
-        raise ConfigError(f"{command}: {re.split(r' (?:For full helptext|To see full help)', said)[0]} (see --help)") from None
+        raise ConfigError(
+            f"{command}: {re.split(r' (?:For full helptext|To see full help)', said)[0]} (see --help)"
+        ) from None
 
 
 def _numbers(text: str, flag: str) -> list[int]:

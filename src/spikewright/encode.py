@@ -1,8 +1,8 @@
 """Encoders: values -> what the body receives at every step.
 
 An encoder is a pure function `run(x, start, stop, steps, seed)`: x [B, ...] -> [stop - start, B, ...], the block
-start .. stop of a sequence of `steps`. Random ones draw by `noise.uniform`, so a block, a batch and a device never change
-what a sample gets. Values are expected in 0..1 where the encoder says so.
+start .. stop of a sequence of `steps`. Random ones draw by `noise.uniform`, so a block, a batch and a device never
+change what a sample gets. Values are expected in 0..1 where the encoder says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Bernoulli", "Direct", "Encoder", "Frames", "Latency", "LinearLatency
 
 
 class Encoder:
-    """Base of the encoders. `spikes`: whether what it hands on are spikes (0, 1, or signed) rather than analog values."""
+    """Base of the encoders. `spikes`: whether it hands on spikes (0, 1, or signed) rather than analog values."""
 
     spikes = True
 
@@ -60,7 +60,9 @@ class Frames(Encoder):
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
         if x.dim() < 2 or x.shape[1] != steps:
             found = x.shape[1] if x.dim() > 1 else "no time axis"
-            raise DataError(f"Frames: the input has {found} frames, the network runs {steps} steps: bin the events into {steps}")
+            raise DataError(
+                f"Frames: the input has {found} frames, the network runs {steps} steps: bin the events into {steps}"
+            )
         return x[:, start:stop].transpose(0, 1)
 
     def stream(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:

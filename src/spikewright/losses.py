@@ -72,7 +72,7 @@ class KernelSpikeMSE(Loss):
 
 @dataclass(frozen=True)
 class CountMargin(Loss):
-    """1/2 sum over steps of delta^2 with delta = (sum_t out - wanted) / T, summed over the batch (TSSL-BP's count loss).
+    """1/2 sum over steps of delta^2, delta = (sum_t out - wanted) / T, summed over the batch (TSSL-BP's count loss).
 
     The true class should reach `desired`, the others stay below `undesired`: delta is 0 once they do.
     """
@@ -83,10 +83,14 @@ class CountMargin(Loss):
 
     def __post_init__(self) -> None:
         if not self.desired > self.undesired >= 0:
-            raise ConfigError(f"CountMargin: desired {self.desired} and undesired {self.undesired}: expected desired > undesired >= 0")
+            raise ConfigError(
+                f"CountMargin: desired {self.desired} and undesired {self.undesired}: expected desired > undesired >= 0"
+            )
 
     def __call__(self, run: Run, target: Tensor) -> Tensor:
         count = run.out.sum(0)
         true = F.one_hot(target, count.shape[-1]).bool()
-        delta = torch.where(true, (count - self.desired).clamp(max=0), (count - self.undesired).clamp(min=0)) / len(run.out)
+        delta = torch.where(true, (count - self.desired).clamp(max=0), (count - self.undesired).clamp(min=0)) / len(
+            run.out
+        )
         return 0.5 * delta.square().sum() * len(run.out)

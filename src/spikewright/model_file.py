@@ -1,8 +1,8 @@
 """Models on disk: model.json says how the network is built, model.safetensors holds its weights.
 
 A network is described by reading its constructor arguments back: every class of the library, and the torch layers it
-uses, keep them as attributes of the same name. Building looks the class up in a fixed table, so a file can name parts but
-never run code. A body with classes of the user's own is saved too; loading it takes `body=`.
+uses, keep them as attributes of the same name. Building looks the class up in a fixed table, so a file can name parts
+but never run code. A body with classes of the user's own is saved too; loading it takes `body=`.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def load_model(folder: str | Path, body: nn.Module | None = None) -> SNN:
         raise ModelFileError(f"{folder / 'model.json'} has format {meta.get('format')!r}, this version reads {FORMAT}")
     if body is None and "custom" in (meta.get("body") or {}):
         raise ModelFileError(
-            f"{folder} holds the weights of a {meta['body']['custom']!r}, a class of your own: pass load_model(folder, body=...)"
+            f"{folder} holds the weights of a {meta['body']['custom']!r}, a class of your own: "
+            "pass load_model(folder, body=...)"
         )
     try:
         with torch.random.fork_rng(devices=[]):
@@ -133,7 +134,9 @@ def load_model(folder: str | Path, body: nn.Module | None = None) -> SNN:
         _compare(snn.body, tensors, folder)
         snn.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
-        raise ModelFileError(f"{folder / 'model.json'} does not describe a network: {str(error).splitlines()[0]}") from error
+        raise ModelFileError(
+            f"{folder / 'model.json'} does not describe a network: {str(error).splitlines()[0]}"
+        ) from error
     return snn.eval()
 
 

@@ -20,10 +20,11 @@ __all__ = ["Fit", "Phase"]
 
 
 class Phase:
-    """One stretch of a plan. After `run`, `snn` is trained and `chosen` may hold weights chosen by validation."""
+    """One stretch of a plan. After `run`, `snn` has the weights that validation chose; where those are not the last
+    epoch's, `last` has these."""
 
     snn: SNN
-    chosen: dict[str, Tensor]
+    last: dict[str, Tensor]
 
     def run(self, session: Session) -> dict[str, Any]:
         """Do the work in this session; returns figures for the run's summary."""
@@ -54,7 +55,7 @@ class Fit(Phase):
     clip: float | None = None
     weight_clamp: float | None = None
     augment: Augment | None = None
-    chosen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
@@ -69,8 +70,10 @@ class Fit(Phase):
     def run(self, session: Session) -> dict[str, Any]:
         trainer = Trainer(self, session)
         trainer.run()
-        self.chosen = trainer.best
         at = trainer.at
+        if trainer.best and at.best_epoch != at.epoch:
+            self.last = {k: v.detach().clone() for k, v in self.snn.state_dict().items()}
+            self.snn.load_state_dict(trainer.best)
         return {
             "epochs": at.epoch,
             "chosen_epoch": at.best_epoch if at.best_epoch > 0 else at.epoch,

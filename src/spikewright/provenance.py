@@ -27,7 +27,9 @@ def commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", str(here)) else "")
+        return git("rev-parse", "--short=10", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--", str(here)) else ""
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

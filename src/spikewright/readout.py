@@ -1,7 +1,7 @@
 """Readouts: what the body hands on over the steps -> class scores, at every step.
 
-A readout is a pure function `run(out, state)`: out [T, B, F] -> (scores [T, B, C], state). scores[t] is what the network
-would answer if it stopped after step t, so accuracy at every step comes from one pass.
+A readout is a pure function `run(out, state)`: out [T, B, F] -> (scores [T, B, C], state). scores[t] is what the
+network would answer if it stopped after step t, so accuracy at every step comes from one pass.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Readout:
 
 
 def hits(scores: Tensor, target: Tensor) -> Tensor:
-    """Whether the true class scores above every other; a tie is a miss: scores [..., B, C], target [B] -> bool [..., B]."""
+    """Whether the true class scores above all others (a tie is a miss): scores [..., B, C], target [B] -> [..., B]."""
     true = scores.gather(-1, target.expand(scores.shape[:-1])[..., None])
     return (scores >= true).sum(-1) == 1
 
@@ -98,5 +98,7 @@ class Vote(Readout):
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         if out.shape[-1] % self.size:
-            raise ConfigError(f"Vote: the body hands on {out.shape[-1]} outputs, no multiple of the group size {self.size}")
+            raise ConfigError(
+                f"Vote: the body hands on {out.shape[-1]} outputs, no multiple of the group size {self.size}"
+            )
         return self.then.run(out.unflatten(-1, (-1, self.size)).mean(-1), state)

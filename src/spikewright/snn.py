@@ -82,7 +82,9 @@ class SNN(nn.Module):
         steps = self.steps if steps is None else _checked_steps(steps)
         chunk = steps if chunk is None else _checked_steps(chunk, "chunk")
         x, seed, carry = _checked_input(x), _seed(generator), _Carry()
-        return torch.cat([self._advance(x, min(chunk, steps - t), steps, seed, carry).scores for t in range(0, steps, chunk)])
+        return torch.cat(
+            [self._advance(x, min(chunk, steps - t), steps, seed, carry).scores for t in range(0, steps, chunk)]
+        )
 
     def stream(self, seed: int = 0) -> Stream:
         """A sequence at rest that the caller feeds step by step; the state is the stream's."""
@@ -90,12 +92,16 @@ class SNN(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor | np.ndarray, batch: int = 256) -> Tensor:
-        """Classes of images: [B, C, H, W], float in 0..1 or uint8 in 0..255, -> int64 [B] (the first of equal scores)."""
+        """Classes of images [B, C, H, W], float in 0..1 or uint8 in 0..255: int64 [B], the first of equal scores."""
         x = torch.as_tensor(images)
         x = x.float() / 255 if x.dtype == torch.uint8 else x
         device = next((p.device for p in self.parameters()), x.device)
         with inference(self):
-            return torch.cat([self(part.to(device)).argmax(-1).cpu() for part in x.split(batch)]) if len(x) else x.new_zeros(0, dtype=torch.long)
+            return (
+                torch.cat([self(part.to(device)).argmax(-1).cpu() for part in x.split(batch)])
+                if len(x)
+                else x.new_zeros(0, dtype=torch.long)
+            )
 
     def materialise(self, x: Tensor) -> None:
         """Give the lazy layers of the body (`arch` without a data set) their sizes from a sample x [B, ...]."""
@@ -199,4 +205,7 @@ def _seed(generator: torch.Generator | None) -> int:
 
 def _is_shape_error(error: RuntimeError) -> bool:
     text = str(error)
-    return any(part in text for part in ("shapes cannot be multiplied", "expected input", "Expected", "size mismatch", "Kernel size can't"))
+    return any(
+        part in text
+        for part in ("shapes cannot be multiplied", "expected input", "Expected", "size mismatch", "Kernel size can't")
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.session import Session, isolated_randomness, mixed_seed, seed_all
 from spikewright.errors import ConfigError, ModelFileError
 from spikewright.losses import CrossEntropy, Loss
-from spikewright.measure import Evaluation, evaluate
+from spikewright.measure import evaluate
 from spikewright.phases import Fit, Phase
 from spikewright.recipes import Recipe
 from spikewright.snn import SNN
@@ -66,7 +67,9 @@ def train(
         data = load(data, data_dir=data_dir)
     if isinstance(method, Recipe):
         if settings:
-            raise ConfigError(f"settings {', '.join(settings)} were given beside a ready recipe: set them on the recipe")
+            raise ConfigError(
+                f"settings {', '.join(settings)} were given beside a ready recipe: set them on the recipe"
+            )
         plan = method
     else:
         plan = recipes.get(method).for_data(data.name, **settings)
@@ -136,8 +139,6 @@ def fit(
     )
     with isolated_randomness():
         phase.run(session)
-    if phase.chosen:
-        snn.load_state_dict(phase.chosen)
     return session.records
 
 
@@ -164,12 +165,14 @@ def _run(
         checkpoint_minutes=checkpoint_minutes,
     )
     stamp = provenance.stamp(session.accelerator.device)  # now: the source may change while a long run trains
-    main = session.accelerator.is_main_process
-    with (RunFolder(Path(out), take_over) if out is not None and main else nullcontext()) as folder:
+    session.path = path = None if out is None else Path(out)
+    with RunFolder(path, take_over) if path and session.accelerator.is_main_process else nullcontext() as folder:
         session.folder = folder
-        if folder is not None:
-            _open(folder, session, config, resuming)
-        with isolated_randomness():
+        if resuming and path is not None:
+            _take_up(session, config, path)
+        elif folder is not None:
+            _start(folder, session, config)
+        with isolated_randomness(), _no_empty_run(session):
             phase, facts = _phases(plan, session)
         summary = _summary(plan, session, config, phase, facts) | stamp
         if folder is not None:
@@ -179,68 +182,83 @@ def _run(
     return phase.snn.eval()
 
 
-def _open(folder: RunFolder, session: Session, config: dict[str, Any], resuming: bool) -> None:
-    """Start the records of a run, or take up those of one that was stopped."""
+@contextmanager
+def _no_empty_run(session: Session) -> Iterator[None]:
+    """Leave no folder that looks like a run when nothing was trained, because of a bad setting for instance."""
+    try:
+        yield
+    except BaseException:
+        path = session.path
+        if session.folder and path and not (path / "metrics.jsonl").exists() and not (path / "checkpoint").exists():
+            (path / "config.json").unlink(missing_ok=True)
+        raise
+
+
+def _start(folder: RunFolder, session: Session, config: dict[str, Any]) -> None:
+    """Begin the records of a run."""
     path = folder.path / "config.json"
-    full = config | {"data_checksum": session.data.checksum, "version": spikewright.__version__}
-    if not resuming:
-        if path.exists():
-            raise ConfigError(f"{folder.path} already holds a run: choose another --out, or go on with it by --resume")
-        write_json(path, full)
-        return
-    if (folder.path / "summary.json").exists():
-        raise ConfigError(f"{folder.path} is finished already: its figures are in summary.json")
+    if path.exists():
+        raise ConfigError(f"{folder.path} already holds a run: choose another --out, or go on with it by --resume")
+    write_json(path, config | {"data_checksum": session.data.checksum, "version": spikewright.__version__})
+
+
+def _take_up(session: Session, config: dict[str, Any], path: Path) -> None:
+    """Take up the records of a run that was stopped: load its newest checkpoint, drop the lines written after it."""
+    if (path / "summary.json").exists():
+        raise ConfigError(f"{path} is finished already: its figures are in summary.json")
     if config.get("data_checksum") != session.data.checksum:
-        raise ModelFileError(f"{folder.path} was trained on other data ({config['data']} has changed): start a new run")
-    found = session.checkpoints.latest() if session.checkpoints else None
-    if found is not None:
+        raise ModelFileError(f"{path} was trained on other data ({config['data']} has changed): start a new run")
+    at = (_finished_phases(path), 0)
+    if session.checkpoints is not None and (found := session.checkpoints.latest()) is not None:
         session.ticks, tensors, state = found
         session.resumed = (tensors, state)
-    at = session.resumed[1] if session.resumed else {"phase": _finished_phases(folder), "progress": {"epoch": 0}}
-    folder.truncate_lines(
-        "metrics.jsonl", lambda line: (line["phase"], line["epoch"]) <= (at["phase"], at["progress"]["epoch"])
-    )
+        at = max(at, (state["phase"], state["progress"]["epoch"]))
+    if session.folder is not None:
+        session.folder.truncate_lines("metrics.jsonl", lambda line: (line["phase"], line["epoch"]) <= at)
 
 
-def _finished_phases(folder: RunFolder) -> int:
-    return len(list((folder.path / "checkpoint").glob("phase-*.json")))
+def _finished_phases(path: Path) -> int:
+    return len(list((path / "checkpoint").glob("phase-*.json")))
 
 
 def _phases(plan: Recipe, session: Session) -> tuple[Phase, dict[str, Any]]:
-    """Run the phases of a plan, skipping those a stopped run had finished."""
+    """Run the phases of a plan, passing over those a stopped run had finished."""
     facts: dict[str, Any] = {}
-    seed_all(mixed_seed(session.seed, "plan", 0))
     last: Phase | None = None
-    for session.phase, phase in enumerate(plan.plan(session.data)):
-        last = phase
-        kept = _kept(session)
-        if kept is not None:
-            tensors, facts = kept
-            phase.snn.materialise(session.train.batch(torch.arange(1)))
-            phase.snn.load_state_dict(_part(tensors, "last."))
-            phase.chosen = _part(tensors, "chosen.")
-        else:
-            if session.resumed is not None and session.resumed[1]["phase"] != session.phase:
-                session.resumed = None
-            facts = phase.run(session)
+    seed_all(mixed_seed(session.seed, "plan", 0))
+    for index, phase in enumerate(plan.plan(session.data)):
+        session.phase, last = index, phase
+        if session.resumed is not None and session.resumed[1]["phase"] != index:
             session.resumed = None
-            if session.folder is not None:
-                tensors = {f"last.{k}": v for k, v in phase.snn.state_dict().items()}
-                tensors |= {f"chosen.{k}": v for k, v in phase.chosen.items()}
-                folder = session.folder.path / "checkpoint"
-                folder.mkdir(exist_ok=True)
-                save_pair(folder, f"phase-{session.phase}", tensors, {"facts": facts})
-        seed_all(mixed_seed(session.seed, "plan", session.phase + 1))
+        kept = _kept(phase, session)
+        facts = phase.run(session) if kept is None else kept
+        if kept is None:
+            _keep(phase, session, facts)
+        session.resumed = None
+        seed_all(mixed_seed(session.seed, "plan", index + 1))
     if last is None:
         raise ConfigError(f"recipe {plan.name!r} has a plan without phases")
     return last, facts
 
 
-def _kept(session: Session) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    if session.folder is None or not (session.folder.path / "checkpoint" / f"phase-{session.phase}.json").exists():
+def _keep(phase: Phase, session: Session, facts: dict[str, Any]) -> None:
+    """Put a finished phase's weights on disk."""
+    if session.folder is not None and session.path is not None:
+        tensors = {f"chosen.{k}": v for k, v in phase.snn.state_dict().items()}
+        tensors |= {f"last.{k}": v for k, v in phase.last.items()}
+        (session.path / "checkpoint").mkdir(exist_ok=True)
+        save_pair(session.path / "checkpoint", f"phase-{session.phase}", tensors, {"facts": facts})
+
+
+def _kept(phase: Phase, session: Session) -> dict[str, Any] | None:
+    """Give a phase the weights a stopped run left of it; its facts, or None if it was not finished."""
+    if session.path is None or not (session.path / "checkpoint" / f"phase-{session.phase}.json").exists():
         return None
-    tensors, meta = load_pair(session.folder.path / "checkpoint", f"phase-{session.phase}")
-    return tensors, meta["facts"]
+    tensors, meta = load_pair(session.path / "checkpoint", f"phase-{session.phase}")
+    phase.snn.materialise(session.train.batch(torch.arange(1)))
+    phase.snn.load_state_dict(_part(tensors, "chosen."))
+    phase.last = _part(tensors, "last.")
+    return dict(meta["facts"])
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -250,15 +268,16 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _summary(
     plan: Recipe, session: Session, config: dict[str, Any], phase: Phase, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Touch the test set: the last epoch's weights and those that validation chose. The network keeps the latter."""
+    """Touch the test set, once: the weights that validation chose, and the last epoch's."""
     data, snn = session.data, phase.snn
     session.console.print("testing ...", style="dim")
-    last: Evaluation | None = None
-    if phase.chosen and facts.get("chosen_epoch") != facts.get("epochs"):
-        last = evaluate(snn, data.test)
-        snn.load_state_dict(phase.chosen)
     figures = evaluate(snn, data.test).to_json()
-    accuracy = figures.pop("accuracy")
+    accuracy = last_accuracy = figures.pop("accuracy")
+    if phase.last:
+        chosen = {k: v.clone() for k, v in snn.state_dict().items()}
+        snn.load_state_dict(phase.last)
+        last_accuracy = evaluate(snn, data.test).accuracy
+        snn.load_state_dict(chosen)
     return {
         "method": plan.name,
         "family": plan.family,
@@ -271,7 +290,7 @@ def _summary(
         "train_samples": len(session.train),
         "validation_samples": len(session.valid) if session.valid is not None else 0,
         "test_accuracy": accuracy,
-        "test_accuracy_last_epoch": last.accuracy if last else accuracy,
+        "test_accuracy_last_epoch": last_accuracy,
         **facts,
         **figures,
         "precision": session.precision,

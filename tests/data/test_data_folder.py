@@ -55,12 +55,9 @@ def test_checksum_follows_names_and_contents(root):
     assert len({first.checksum, second.checksum, load(str(root), size=8).checksum}) == 3
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "LA", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "LA"])
 def test_other_modes_become_rgb(tmp_path, mode):
-    if mode == "I;16":
-        Image.fromarray(np.full((9, 9), 200, dtype=np.uint16)).save(tmp_path / "a.png")
-        return  # what Pillow makes of 16 bits differs between its versions; test_damaged_image covers clean failure
-    kind = "tiff" if mode == "CMYK" else "png"
+    kind = "jpg" if mode == "CMYK" else "png"
     picture(0, mode=mode).save(tmp_path / f"a.{kind}")
     pixels = FolderSplit([tmp_path / f"a.{kind}"], torch.tensor([0]), 12).batch(torch.tensor([0]))
     assert pixels.shape == (1, 3, 12, 12) and 0 < pixels.mean() < 1

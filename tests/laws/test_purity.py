@@ -130,7 +130,7 @@ def test_any_memory_layout_gives_the_same_and_is_left_as_it_was(case):
     assert torch.equal(snn.run(one.expand(3, *one.shape[1:])).out, snn.run(one).out.expand(-1, 3, -1))
 
 
-@pytest.mark.parametrize("case", cases.temporal_cases()[::4], ids=repr)
+@pytest.mark.parametrize("case", [c for c in cases.temporal_cases() if c.name != "HeldDropout"][::4], ids=repr)
 def test_a_temporal_module_takes_any_memory_layout(case):
     module = case.make()
     x = cases.drive(module, (10, 4, 3, 5), F64)

@@ -19,9 +19,9 @@ from spikewright.data.files import quoted, reason, regular_size
 from spikewright.data.split import Split, moments
 from spikewright.errors import ConfigError, DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 # Named, because Pillow otherwise also tries formats that start other programs.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")
 PIXELS = 1 << 26  # the most pixels an image may declare, 64 million
 HASHED = 2 << 30  # bytes of images up to which the checksum covers contents, not only names and sizes
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -46,7 +47,8 @@ class Session:
         device: "auto", "cpu", "cuda", ...
         precision: "float32", "bf16" (mixed: matrix products in bfloat16, membranes in float32) or "auto" (bf16 on a GPU
             that has it, float32 elsewhere).
-        folder: where records and checkpoints go; None keeps nothing.
+        path: the run's folder, from which every process reads; None keeps nothing.
+        folder: the same, locked, in the one process that writes.
         checkpoint_minutes: at most so much work is lost in a power cut.
     """
 
@@ -55,6 +57,7 @@ class Session:
     validation: float = 0.1
     device: str = "auto"
     precision: str = "auto"
+    path: Path | None = None
     folder: RunFolder | None = None
     progress: bool = True
     checkpoint_minutes: float = 2.0
@@ -66,7 +69,9 @@ class Session:
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation < 1:
-            raise ConfigError(f"validation is {self.validation}, expected a fraction of the training set from 0 to below 1")
+            raise ConfigError(
+                f"validation is {self.validation}, expected a fraction of the training set from 0 to below 1"
+            )
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         self.accelerator = self._accelerator()
@@ -93,18 +98,19 @@ class Session:
 
     @property
     def checkpoints(self) -> Checkpoints | None:
-        return None if self.folder is None else Checkpoints(self.folder.path / "checkpoint")
+        """Where the training stands, on disk."""
+        return None if self.path is None else Checkpoints(self.path / "checkpoint")
 
     def record(self, line: dict[str, Any]) -> None:
-        """Add one line to metrics.jsonl (main process) and to `records`."""
+        """Add one line to `records` and to metrics.jsonl."""
         self.records.append(line)
-        if self.folder is not None and self.accelerator.is_main_process:
+        if self.folder is not None:
             self.folder.append_line("metrics.jsonl", line)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn SIGINT, SIGTERM and SIGHUP into a note in `signal`, where there is a folder to save into."""
-        if self.folder is None or threading.current_thread() is not threading.main_thread():
+        if self.path is None or threading.current_thread() is not threading.main_thread():
             yield
             return
 

@@ -1,7 +1,7 @@
 """The gradient training loop, on Hugging Face accelerate (devices, mixed precision, several processes).
 
-Everything random is a function of (seed, phase, epoch, step), so a checkpoint needs no generator states and a run that is
-stopped anywhere goes on bit for bit.
+Everything random is a function of (seed, phase, epoch, step), so a checkpoint needs no generator states and a run that
+is stopped anywhere goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -59,14 +59,16 @@ class _Progress:
 
 
 class Trainer:
-    """Runs one `Fit` phase in a session; afterwards `fit.snn` holds the last weights and `best` the chosen ones."""
+    """Runs one `Fit` in a session; afterwards `fit.snn` has the last weights and `best` those that validation chose."""
 
     def __init__(self, fit: Fit, session: Session):
         self.fit, self.session = fit, session
         self.accelerator = session.accelerator
         self.snn = fit.snn
         if len(session.train) < self.accelerator.num_processes:
-            raise ConfigError(f"{len(session.train)} training samples cannot feed {self.accelerator.num_processes} processes")
+            raise ConfigError(
+                f"{len(session.train)} training samples cannot feed {self.accelerator.num_processes} processes"
+            )
         self.snn.materialise(session.train.batch(torch.arange(1)))
         self.at = _Progress()
         self.best: dict[str, Tensor] = {}
@@ -132,7 +134,9 @@ class Trainer:
             with torch.no_grad():
                 for p in self.snn.parameters():
                     p.clamp_(-self.fit.weight_clamp, self.fit.weight_clamp)
-        sums = torch.stack([loss.detach().double() * (1 if self.fit.loss.summed else len(mine)), hits(scores, y).sum().double()])
+        sums = torch.stack(
+            [loss.detach().double() * (1 if self.fit.loss.summed else len(mine)), hits(scores, y).sum().double()]
+        )
         total, hit = self.accelerator.reduce(sums).tolist() if len(indices) >= world else sums.tolist()
         return total / len(indices), int(hit)
 
@@ -140,7 +144,12 @@ class Trainer:
         at, session = self.at, self.session
         if epoch == 0:
             self._warn_of_silence()
-        line: dict[str, Any] = {"phase": session.phase, "epoch": epoch + 1, "loss": at.loss / at.seen, "train_accuracy": at.hits / at.seen}
+        line: dict[str, Any] = {
+            "phase": session.phase,
+            "epoch": epoch + 1,
+            "loss": at.loss / at.seen,
+            "train_accuracy": at.hits / at.seen,
+        }
         if session.valid is not None:
             accuracy = self._accuracy(session.valid)
             line["validation_accuracy"] = accuracy
@@ -201,7 +210,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._saved = time.monotonic()
-        if (checkpoints := self.session.checkpoints) is None or not self.accelerator.is_main_process:
+        if self.session.folder is None or (checkpoints := self.session.checkpoints) is None:
             return
         tensors = {f"model.{k}": v for k, v in self.snn.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
@@ -239,7 +248,12 @@ class _bar:
 
     def __init__(self, session: Session, epochs: int, batches: int):
         self.epochs, self.batches, self.total = epochs, batches, epochs * batches
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[now]}"),
+            TimeRemainingColumn(),
+        )
         shown = not session.console.quiet and session.console.is_terminal
         self.bar = Progress(*columns, console=session.console, transient=True, disable=not shown)
 
@@ -249,7 +263,8 @@ class _bar:
         return self.tell
 
     def tell(self, at: _Progress) -> None:
-        now = f"loss {at.loss / at.seen:.4f}  train {100 * at.hits / at.seen:.2f} %  {at.seen / max(at.seconds, 1e-9):,.0f} images/s  eta"
+        speed = at.seen / max(at.seconds, 1e-9)
+        now = f"loss {at.loss / at.seen:.4f}  train {100 * at.hits / at.seen:.2f} %  {speed:,.0f} images/s  eta"
         done = at.epoch * self.batches + at.step
         self.bar.update(self.task, completed=done, description=f"epoch {at.epoch + 1}/{self.epochs}", now=now)
 

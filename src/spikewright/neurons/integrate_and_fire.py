@@ -103,7 +103,7 @@ class LIF(IntegrateAndFire):
 
 
 class IF(IntegrateAndFire):
-    """Perfect integrate-and-fire: u = v + I. Resets by subtraction unless told otherwise, which keeps the exact rate."""
+    """Perfect integrate-and-fire: u = v + I. Resets by subtraction unless told otherwise: that keeps the exact rate."""
 
     def __init__(
         self,

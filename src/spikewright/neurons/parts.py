@@ -116,8 +116,8 @@ class HardReset(Reset):
 
 @dataclass(frozen=True)
 class Subtract(Reset):
-    """v = u - v_th s (soft reset). `delayed` subtracts at the next step, after the leak: u[t+1] = decay u[t] + I - v_th s[t]
-    (seed of many PyTorch codes; Bendig et al.), which is the same as subtracting v_th / decay now."""
+    """v = u - v_th s (soft reset). `delayed` subtracts at the next step, after the leak (Bendig et al.):
+    u[t+1] = decay u[t] + gain I - v_th s[t], which is the same as subtracting v_th / decay now."""
 
     detach: bool = True
     delayed: bool = False

@@ -21,11 +21,11 @@ class TSSLNeuron(Temporal):
     Forward, each step: u[t] = (1 - 1/tau_m) v[t-1] + I[t]; o[t] = 1 if u[t] > v_th; v[t] = u[t] (1 - o[t]);
     a[t] = a[t-1] + (o[t] - a[t-1]) / tau_s. The output is a.
 
-    Backward, with G = dL/da, du[t] = u[t] - v[t-1], q[t] = o[t] clip(-1/du[t], -8, 0) (how a spike time moves with the
-    current) and the kernels k[n] = (1 - 1/tau_s)^n / tau_s, k'[n] = -k[n] / tau_s, from the last step down (carry c = 0):
+    Backward, with G = dL/da, du[t] = u[t] - v[t-1], q[t] = o[t] clip(-1/du[t], -8, 0) (how a spike time moves with
+    the current) and the kernels k[n] = (1 - 1/tau_s)^n / tau_s, k'[n] = -k[n] / tau_s, from the last step down, c = 0:
     A[t] = tau_s q[t] sum_{m>=t} k'[m-t] G[m] + c (q[t] (-1/tau_m) u[t] + (1 - 1/tau_m) (1 - o[t]));
-    then c = A[t] where o[t] = 1, c (1 - 1/tau_m) elsewhere. A neuron that is hardly active at t, a[t] < 1/(4 tau_s), gets
-    the smooth gradient f(u[t]) sum_{m>=t} k[m-t] G[m] instead (f: `surrogate.TSSLLogistic`), the cure for dead neurons.
+    then c = A[t] where o[t] = 1, c (1 - 1/tau_m) elsewhere. A neuron hardly active at t, a[t] < 1/(4 tau_s), gets the
+    smooth gradient f(u[t]) sum_{m>=t} k[m-t] G[m] instead (f: `surrogate.TSSLLogistic`), the cure for dead neurons.
 
     Args:
         tau_m: membrane time constant, steps, > 1.

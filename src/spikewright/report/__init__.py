@@ -1,0 +1,6 @@
+"""What a run or several look like: tables for the terminal, figures, RESULTS.md."""
+
+from spikewright.report.figures import comparison_png
+from spikewright.report.tables import closing_table, comparison_table, listing_table
+
+__all__ = ["closing_table", "comparison_png", "comparison_table", "listing_table"]

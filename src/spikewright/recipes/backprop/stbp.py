@@ -33,7 +33,7 @@ class STBP(Recipe):
 
     u[t] = k u[t-1] (1 - s[t-1]) + W x[t] + b, s = 1 if u > v_th; Bernoulli spikes from the pixels; the last layer
     spikes too and the rates are fitted to the one-hot target by least squares. Constants are those of the authors'
-    released MNIST code (its network differs from the paper's; ours is the paper's). With T rates have T + 1 levels, and ties
+    released MNIST code (its network differs from the paper's; ours is the paper's). Rates have T + 1 levels, and ties
     count as wrong here, which the paper's argmax does not. Event data are fed as frames of counts; the paper gives no
     convolutional net for N-MNIST, so its preset borrows that of TSSL-BP.
     """

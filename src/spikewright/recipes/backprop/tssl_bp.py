@@ -37,8 +37,8 @@ _CIFAR = "96C3-D0.2-256C3-D0.2-P2-384C3-D0.2-P2-384C3-D0.2-256C3-D0.2-1024-D0.2-
 class TSSLBP(Recipe):
     """Temporal spike sequence learning: gradients through inter- and intra-neuron spike timing dependencies.
 
-    Layers hand on post-synaptic currents, the image enters through the same synapse, pools are 1.1 times the sum, layers
-    have no bias, weights are kept within +-4 and the gradient's global norm within 1; the loss is a sum over the batch,
+    Layers hand on post-synaptic currents, the image enters through the same synapse, pools are 1.1 times the sum, no layer
+    has a bias, weights are kept within +-4 and the gradient's global norm within 1; the loss is a sum over the batch,
     so the batch size belongs to the method. Dropout (CIFAR-10 only) holds its mask over the steps.
     """
 
@@ -69,8 +69,9 @@ class TSSLBP(Recipe):
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         neuron = TSSLNeuron(self.tau_m, self.tau_s)
-        parts = {"pool": ScaledSumPool, "bias": False, "spiking_output": True, "dropout": HeldDropout}
-        network = arch(self.arch, data, neuron, **parts)
+        network = arch(
+            self.arch, data, neuron, pool=ScaledSumPool, bias=False, spiking_output=True, dropout=HeldDropout
+        )
         for layer in network.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight)

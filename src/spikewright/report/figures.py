@@ -1,0 +1,155 @@
+"""Figures, drawn with matplotlib's objects: no global state, no display."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from spikewright.errors import ConfigError
+from spikewright.report import format as f
+from spikewright.storage.atomic import write_atomic
+
+__all__ = ["comparison_figure", "comparison_png"]
+
+Summary = Mapping[str, Any]
+
+# Okabe and Ito's colours, told apart with any kind of colour vision; markers and dashes tell them apart in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (4, 1, 1, 1)))
+_GREY = "#555555"
+_LOG_FROM = 24  # steps from which their axis is logarithmic
+
+
+def comparison_png(summaries: Sequence[Summary], path: Path | str) -> None:
+    """Write the comparison of runs as one PNG, 2400 pixels wide.
+
+    Raises:
+        ConfigError: there is no run to draw, or the path cannot be written to; ResourceError: no space.
+    """
+    buffer = io.BytesIO()
+    figure = comparison_figure(summaries)
+    FigureCanvasAgg(figure).print_png(buffer)
+    write_atomic(Path(path), buffer.getvalue())
+
+
+def comparison_figure(summaries: Sequence[Summary]) -> Figure:
+    """Two panels: accuracy against operations per image, and accuracy against time steps.
+
+    Left, a filled mark is a run at its SynOps + MACs; the hollow one on the same height is what one dense pass of its
+    body costs as an ANN. Right, the accuracy had the network stopped after each step.
+    """
+    if not summaries:
+        raise ConfigError("there is no run to compare, expected at least one summary")
+    rows = math.ceil(len(summaries) / 4)
+    figure = Figure(figsize=(12, 5.2 + 0.27 * rows), dpi=200, facecolor="white")
+    left, right = figure.subplots(1, 2)
+    styles = [_style(i) for i in range(len(summaries))]
+    _operations(left, summaries, styles)
+    _steps(right, summaries, styles)
+    handles = [
+        Line2D([], [], label=label, lw=2, ms=8, **style)
+        for label, style in zip(f.labels(summaries), styles, strict=True)
+    ]
+    bottom = (0.27 * rows + 0.1) / figure.get_figheight()
+    figure.legend(
+        handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False, fontsize=11, handlelength=3
+    )
+    figure.tight_layout(rect=(0, bottom, 1, 1), w_pad=3)
+    return figure
+
+
+def _style(i: int) -> dict[str, Any]:
+    return {
+        "color": _COLOURS[i % len(_COLOURS)],
+        "marker": _MARKERS[i % len(_MARKERS)],
+        "linestyle": _DASHES[i // len(_COLOURS) % len(_DASHES)],
+    }
+
+
+def _operations(axes: Axes, summaries: Sequence[Summary], styles: Sequence[dict[str, Any]]) -> None:
+    heights: list[float] = []
+    for s, style in zip(summaries, styles, strict=True):
+        accuracy, spent = f.number(s.get("test_accuracy")), _spent(s)
+        if accuracy is None or spent is None:
+            continue
+        heights.append(100 * accuracy)
+        point = {"color": style["color"], "marker": style["marker"]}
+        ann = f.number(s.get("ann_macs_per_image"))
+        if ann:
+            axes.plot([spent, ann], [100 * accuracy] * 2, color=style["color"], lw=1, alpha=0.45, ls=":", zorder=1)
+            axes.plot([ann], [100 * accuracy], ms=9, mfc="white", mew=1.6, zorder=2, **point)
+        axes.plot([spent], [100 * accuracy], ms=10, mec="white", mew=0.8, zorder=3, **point)
+    axes.set_xscale("log")
+    key = "filled: SynOps + MACs of all steps;  hollow: MACs of its body as an ANN"
+    _dress(axes, "operations per image", "Accuracy against operations", heights)
+    axes.annotate(key, (0.5, 0), (0, -44), "axes fraction", "offset points", ha="center", fontsize=10, color=_GREY)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f.count(x)))
+    if heights:
+        _widen(axes)
+
+
+def _spent(s: Summary) -> float | None:
+    """SynOps + MACs, at least 1 so that it has a place on a logarithmic axis; None if neither is known."""
+    known = [v for v in (f.number(s.get("synops_per_image")), f.number(s.get("macs_per_image"))) if v is not None]
+    return max(sum(known), 1.0) if known else None
+
+
+def _steps(axes: Axes, summaries: Sequence[Summary], styles: Sequence[dict[str, Any]]) -> None:
+    longest, heights = 0, []
+    for s, style in zip(summaries, styles, strict=True):
+        curve = s.get("accuracy_by_step")
+        curve = list(curve) if isinstance(curve, (list, tuple)) else []
+        points = [(t, 100 * a) for t, a in enumerate(curve, 1) if f.number(a) is not None]
+        if not points:
+            continue
+        heights += [height for _, height in points]
+        longest = max(longest, len(curve))
+        marked = [i for i, (t, _) in enumerate(points) if t in {m for m, _ in f.at_steps(curve)}]
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, lw=2, ms=7, mec="white", mew=0.7, markevery=marked, **style)
+    if longest > _LOG_FROM:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    else:
+        few = FixedLocator(range(1, longest + 1)) if longest <= 12 else MaxNLocator(integer=True)
+        axes.xaxis.set_major_locator(few)
+    _dress(axes, "time steps", "Accuracy against time steps", heights)
+
+
+def _dress(axes: Axes, x_label: str, heading: str, heights: Sequence[float]) -> None:
+    """Titles, grid and limits around the accuracies drawn, in %: at least a point of room, little above 100."""
+    axes.set_title(heading, loc="left", fontsize=14, fontweight="bold", pad=10)
+    axes.set_xlabel(x_label, fontsize=12)
+    axes.set_ylabel("test accuracy, %", fontsize=12)
+    axes.tick_params(labelsize=11, color=_GREY)
+    axes.grid(True, color="#dddddd", lw=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.margins(x=0.06)
+    if not heights:
+        axes.text(0.5, 0.5, "no figures recorded", transform=axes.transAxes, ha="center", color=_GREY, fontsize=12)
+        return
+    low, high = min(heights), max(heights)
+    room = max(0.08 * (high - low), 0.5)
+    axes.set_ylim(low - room, min(high + room, 100 + room / 2))
+
+
+def _widen(axes: Axes) -> None:
+    """Whole decades of operations, and labels at 2 and 5 where there are only few decades."""
+    low, high = axes.get_xlim()
+    left, right = math.floor(math.log10(low) + 0.3), math.ceil(math.log10(high) - 0.3)
+    axes.set_xlim(min(low, 10.0**left), max(high, 10.0**right))
+    few = right - left <= 2
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=12))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,129 @@
+"""Tables for the terminal, from plain dicts: a run's summary, several runs side by side, lists of what there is.
+
+A key that is missing or None shows as "-" or leaves its row out; nothing a dict holds is read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from spikewright.report import format as f
+
+__all__ = ["closing_table", "comparison_table", "listing_table"]
+
+Summary = Mapping[str, Any]
+
+
+def closing_table(summary: Summary) -> Table:
+    """The table at the end of a run: what was reached and what it costs.
+
+    Args:
+        summary: the content of `summary.json`; accuracies are fractions of 1, costs means per image.
+    """
+    table = Table(title=Text(f.title(summary)), title_justify="left", box=SIMPLE_HEAD, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in (*_reached(summary), *_costs(summary), *_circumstances(summary)):
+        if text and text != f.MISSING:
+            table.add_row(name, Text(text))
+    return table
+
+
+def comparison_table(rows: Sequence[Summary]) -> Table:
+    """Runs side by side, a row each; "to ANN" is the energy by that of the same body as an ANN."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)  # fits 80 columns
+    table.add_column("run", overflow="fold")
+    for heading, _ in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label, row in zip(f.labels(rows), rows, strict=True):
+        table.add_row(Text(label), *(Text(value(row)) for _, value in _COLUMNS))
+    return table
+
+
+def listing_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, title: str = "") -> Table:
+    """A list of things (methods, data sets, architectures), a row each.
+
+    Args:
+        rows: name -> value; dicts and lists as values are written out by their items.
+        columns: the keys to show, in order; None: all keys in the order they come up.
+    """
+    shown = list(columns) if columns is not None else list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
+    for i, key in enumerate(shown):
+        values = [row.get(key) for row in rows]
+        numeric = any(f.number(v) is not None for v in values) and all(
+            v is None or f.number(v) is not None for v in values
+        )
+        justify: Any = "right" if numeric else "left"
+        table.add_column(Text(key.replace("_", " ")), justify=justify, no_wrap=i == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f.plain(row.get(key))) for key in shown))
+    return table
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
+    ("accuracy", lambda s: f.percent(s.get("test_accuracy"))),
+    ("T", lambda s: f.plain(s.get("steps"))),
+    ("SynOps", lambda s: f.count(s.get("synops_per_image"))),
+    ("MACs", lambda s: f.count(s.get("macs_per_image"))),
+    ("energy", lambda s: f.energy(s.get("energy_nj_per_image"))),
+    ("to ANN", lambda s: f.ratio(s.get("energy_nj_per_image"), s.get("ann_energy_nj_per_image"))),
+    ("trained", lambda s: f.duration(s.get("train_seconds"), short=True)),
+    ("images/s", lambda s: f.rate(s.get("infer_images_per_second")).removesuffix(" images/s")),
+)
+
+
+def _reached(s: Summary) -> list[tuple[str, str]]:
+    last = f.percent(s.get("test_accuracy_last_epoch"))
+    ties = f.number(s.get("ties"))
+    by_step = "   ".join(f"{t}: {100 * a:.2f}" for t, a in f.at_steps(s.get("accuracy_by_step")))
+    return [
+        (
+            "test accuracy",
+            f.percent(s.get("test_accuracy")) + (f"   ({ties:,.0f} ties counted as wrong)" if ties else ""),
+        ),
+        ("after last epoch", last),
+        ("validation", f.percent(s.get("validation_accuracy"))),
+        ("after step", by_step),
+        ("silent layers", ", ".join(name for name, r in _rates(s).items() if r == 0)),
+    ]
+
+
+def _costs(s: Summary) -> list[tuple[str, str]]:
+    spikes, synops, macs = (s.get(f"{name}_per_image") for name in ("spikes", "synops", "macs"))
+    ann, snn_nj, ann_nj = s.get("ann_macs_per_image"), s.get("energy_nj_per_image"), s.get("ann_energy_nj_per_image")
+    prices = f" by the {s['energy_table']} table" if s.get("energy_table") else ""
+    operations = f"{f.count(synops, 'SynOps')} + {f.count(macs, 'MACs')}   (as an ANN {f.count(ann, 'MACs')})"
+    joules = f"{f.energy(snn_nj)}{prices}   (as an ANN {f.energy(ann_nj)}, {f.ratio(snn_nj, ann_nj)})"
+    return [
+        ("parameters", f.plain(s.get("params"))),
+        ("spikes an image", f.count(spikes)),
+        ("work an image", operations if f.number(synops) is not None or f.number(macs) is not None else ""),
+        ("energy an image", joules if f.number(snn_nj) is not None else ""),
+        ("", f.plain(s.get("energy_verdict"))),
+        ("not counted", f.plain(s.get("uncounted"))),
+        ("inference", f.rate(s.get("infer_images_per_second"))),
+    ]
+
+
+def _circumstances(s: Summary) -> list[tuple[str, str]]:
+    epochs = f"{f.plain(s.get('epochs'))} epochs, " if s.get("epochs") else ""
+    training = f"{epochs}{f.duration(s.get('train_seconds'))}, {f.rate(s.get('train_images_per_second'))}"
+    machine = ", ".join(str(s[key]) for key in ("device", "hardware", "precision") if s.get(key))
+    return [
+        ("training", training if f.number(s.get("train_seconds")) is not None else ""),
+        ("training images", f.plain(s.get("train_samples"))),
+        ("peak memory", f.memory(s.get("peak_memory_mb"))),
+        ("machine", machine),
+        ("note", f.plain(s.get("note"))),
+    ]
+
+
+def _rates(s: Summary) -> Mapping[str, Any]:
+    rates = s.get("rates")
+    return rates if isinstance(rates, Mapping) else {}
