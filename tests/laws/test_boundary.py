@@ -273,8 +273,6 @@ BAD_CURRENTS = {
     "int64": torch.ones(3, 2, 3, dtype=torch.long),
     "bool": torch.ones(3, 2, 3, dtype=torch.bool),
     "complex": torch.ones(3, 2, 3, dtype=torch.complex64),
-    "list": [[[1.0]]],
-    "none": None,
 }
 KINDS = {type(c.make()).__name__: c for c in cases.temporal_cases()}
 
@@ -399,8 +397,6 @@ BAD_TARGETS = {
     "nan": torch.tensor([0.0, NAN, 2.0]),
     "bool": torch.tensor([True, False, True]),
     "complex": torch.tensor([0j, 1j, 2]),
-    "list": [0, 1, 2],
-    "array": np.array([0, 1, 2]),
 }
 
 

@@ -16,5 +16,6 @@ def summary() -> dict[str, Any]:
         "energy_verdict": "By 45nm the SNN costs more than its ANN.", "rates": {"neuron1": 0.1, "neuron2": 0.0},
         "train_seconds": 192.0, "train_images_per_second": 1500.0, "infer_images_per_second": 1234.5,
         "peak_memory_mb": 1213.0, "device": "cpu", "hardware": "2 cores", "precision": "fp32", "version": "0.1.0",
-        "commit": "0123456789abcdef", "command": "spikewright train stbp --data mnist", "train_samples": 55000, "note": "",
+        "commit": "0123456789abcdef", "command": "spikewright train stbp --data mnist", "train_samples": 55000,
+        "note": "",
     }  # fmt: skip

@@ -70,6 +70,7 @@ class RunFolder:
         if mine and mine["pid"] == os.getpid() and self._holder() == mine:  # not in a forked child, not if taken over
             with suppress(OSError):
                 (self.path / LOCK).unlink()
+                self.path.rmdir()  # only if nothing came of it: a folder with files stays
 
     def append_line(self, name: str, obj: dict[str, Any]) -> None:
         """Add one JSON line to the file `name`, on the disk when this returns; a torn last line is dropped first.

@@ -37,8 +37,8 @@ _CIFAR = "96C3-D0.2-256C3-D0.2-P2-384C3-D0.2-P2-384C3-D0.2-256C3-D0.2-1024-D0.2-
 class TSSLBP(Recipe):
     """Temporal spike sequence learning: gradients through inter- and intra-neuron spike timing dependencies.
 
-    Layers hand on post-synaptic currents, the image enters through the same synapse, pools are 1.1 times the sum, no layer
-    has a bias, weights are kept within +-4 and the gradient's global norm within 1; the loss is a sum over the batch,
+    Layers hand on post-synaptic currents, the image enters through the same synapse, pools are 1.1 times the sum, no
+    layer has a bias, weights are kept within +-4 and the gradient's global norm within 1; the loss is a sum over the batch,
     so the batch size belongs to the method. Dropout (CIFAR-10 only) holds its mask over the steps.
     """
 

@@ -1,0 +1,162 @@
+"""Training runs in forked children, which can be killed, signalled or made to fail at any chosen point.
+
+The children are forked from a server process that has imported everything and never run autograd (which does not
+survive a fork). A point is a phase of a write, as `storage.atomic.point` names it, or one of those added here: "step"
+(loss about to be computed), "stepped" (weights updated, nothing saved), "validating", "testing". Runs are
+deterministic, so a point is known by its place in the trace of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sklearn.datasets  # noqa: F401 - slow to import, so once, in the server
+import torch
+
+import spikewright as sw
+from spikewright import cli, provenance, recipes, training
+from spikewright.engine import trainer
+from spikewright.measure import evaluation
+from spikewright.storage import atomic
+
+torch.set_num_threads(1)
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload([__name__])
+
+UNTIMED = {"seconds", "images_per_second"}
+UNEQUAL = {"train_seconds", "train_images_per_second", "infer_images_per_second", "peak_memory_mb", "command"}
+SMALL = {"limit": 60, "validation": 0.2, "progress": False, "checkpoint_minutes": 0.0}
+
+
+@dataclass
+class TwoPhase(recipes.Recipe):
+    """A network of ReLUs, then spikes with its weights; batch norm, dropout and augmentation in both."""
+
+    name, family, paper = "two-phase", "hybrid", "none"
+    steps: int = 3
+    epochs: int = 2
+    lr: float = 5e-3
+
+    def plan(self, data: sw.Dataset) -> Iterator[sw.training.Phase]:
+        def body(neuron: torch.nn.Module) -> torch.nn.Module:
+            parts = {"batch_norm": True, "spiking_output": False, "dropout": sw.HeldDropout}
+            return sw.arch("4C3-P2-D0.2-12-10", data, neuron, **parts)
+
+        augment = sw.Augment(crop=1, flip=True)
+        ann = sw.SNN(body(torch.nn.ReLU()), steps=1)
+        schedule = sw.optim.Cosine(warmup=0.5)
+        yield sw.training.Fit(ann, epochs=1, batch=20, optimizer=sw.optim.SGD(0.05), schedule=schedule, augment=augment)
+        snn = sw.SNN(body(sw.LIF(2.0)), self.steps)
+        snn.load_state_dict(ann.state_dict())
+        optimizer = sw.optim.AdamW(self.lr)
+        yield sw.training.Fit(
+            snn, epochs=self.epochs, batch=20, optimizer=optimizer, schedule=schedule, augment=augment
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child ended: its exit code (minus the signal that killed it), what it returned, what it printed."""
+
+    code: int
+    value: Any
+    out: str
+    err: str
+
+
+def run(action: Callable[..., Any], *arguments: Any, at: int | None = None, do: str = "kill", **options: Any) -> Outcome:
+    """Call `action` in a child that does `do` ("kill", "full" or a signal's name) at point number `at`."""
+    receive, send = _server.Pipe(duplex=False)
+    process = _server.Process(target=_child, args=(send, at, do, action, arguments, options))
+    process.start()
+    send.close()
+    try:
+        value, out, err = receive.recv() if receive.poll(120) else (None, "", "nothing after 120 s")
+    except EOFError:
+        value, out, err = None, "", ""
+    process.join(10)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return Outcome(process.exitcode or 0, value, out, err)
+
+
+def _child(send: Any, at: int | None, do: str, action: Callable[..., Any], arguments: Any, options: Any) -> None:
+    code, value, files = 1, None, []
+    for number in (1, 2):
+        files.append(os.memfd_create(str(number)))
+        os.dup2(files[-1], number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    try:
+        evaluation.TIMED_SECONDS = 0.0
+        provenance.commit = lambda: ""
+        recipes._found()[TwoPhase.name] = TwoPhase
+        trace = watched(at, do)
+        value = action(*arguments, **options)
+        value, code = (trace if value is None else value), value if isinstance(value, int) else 0
+    except sw.errors.SpikewrightError as error:
+        value, code = str(error), error.code
+    except BaseException as error:
+        value, code = f"{type(error).__name__}: {error}", 99
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    send.send((value, *(os.pread(file, 1 << 20, 0).decode() for file in files)))
+    os._exit(code)
+
+
+def watched(at: int | None, do: str) -> list[str]:
+    """Trace the points from now on, and do what is to be done at number `at`."""
+    trace: list[str] = []
+
+    def fault(name: str) -> None:
+        trace.append(name)
+        if len(trace) - 1 != at:
+            return
+        if do == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.kill(os.getpid(), signal.SIGKILL if do == "kill" else signal.Signals[do])
+
+    atomic._fault = fault
+    before(trainer._Trainee, "forward", "step")
+    before(trainer.Trainer, "_maybe_save", "stepped")
+    before(trainer.Trainer, "_accuracy", "validating")
+    before(training, "evaluate", "testing")
+    return trace
+
+
+def before(owner: Any, name: str, point: str) -> None:
+    call = getattr(owner, name)
+
+    def pointed(*arguments: Any, **options: Any) -> Any:
+        atomic.point(point)
+        return call(*arguments, **options)
+
+    setattr(owner, name, pointed)
+
+
+# ---- actions
+
+
+def train(out: Path, method: str, threads: int = 1, **settings: Any) -> None:
+    torch.set_num_threads(threads)
+    sw.train(method, "digits", out=out, **SMALL | settings)
+
+
+def resume(out: Path) -> None:
+    sw.resume(out, progress=False, checkpoint_minutes=0.0)
+
+
+def resume_aloud(out: Path) -> None:
+    sw.resume(out, checkpoint_minutes=0.0)
+
+
+def command(*words: str) -> int:
+    return cli.main(list(words))
