@@ -103,7 +103,8 @@ def killed(index: int, action: Callable[[], Any]) -> None:
         atomic._fault = at(index, lambda: os.kill(os.getpid(), signal.SIGKILL))
         action()
 
-    assert in_child(run) == -signal.SIGKILL
+    ended = in_child(run)
+    assert ended == -signal.SIGKILL
 
 
 def no_space() -> None:
@@ -466,7 +467,8 @@ def test_file_size_limit_at_thirty_offsets(tmp_path: Path) -> None:
     assert checkpoints.latest()[0] == 2 and checkpoints.damaged == []  # type: ignore[index]
     assert limited(size // 2, lambda: save_pair(tmp_path / "pair", "model", big, {})) == ResourceError.code
     assert same(load_pair(tmp_path / "pair", "model")[0], tensors(1)) and temporaries(tmp_path) == []
-    assert limited(size, lambda: checkpoints.save(3, big, {})) == 0
+    ended = limited(size, lambda: checkpoints.save(3, big, {}))
+    assert ended == 0
     assert checkpoints.latest()[0] == 3  # type: ignore[index]
 
 
@@ -784,7 +786,8 @@ def race(folder: Path, count: int, take_over: bool) -> list[int]:
 
 def leave_lock(folder: Path) -> int:
     """Lock the folder in a process that is then killed; its pid."""
-    assert in_child(lambda: (RunFolder(folder).__enter__(), os.kill(os.getpid(), signal.SIGKILL))) == -signal.SIGKILL
+    ended = in_child(lambda: (RunFolder(folder).__enter__(), os.kill(os.getpid(), signal.SIGKILL)))
+    assert ended == -signal.SIGKILL
     return int(read_json(folder / ".lock")["pid"])
 
 
@@ -812,11 +815,19 @@ def test_live_lock_names_its_holder_and_is_never_taken(tmp_path: Path) -> None:
         assert in_child(lambda: RunFolder(run.path).__enter__()) == BusyError.code
         assert in_child(lambda: run.__exit__(None, None, None)) == 0  # a forked worker does not release it
         assert (run.path / ".lock").is_file()
-    assert os.listdir(run.path) == []
-    with pytest.raises(KeyError), RunFolder(run.path):
+    assert not run.path.exists()  # it was made here and nothing came of it
+    with pytest.raises(KeyError), RunFolder(tmp_path):
         raise KeyError
-    with RunFolder(run.path):
+    with RunFolder(tmp_path):
         pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_folder_removed_by_another_while_it_is_being_locked(tmp_path: Path) -> None:
+    atomic._fault = at(0, (tmp_path / "run").rmdir)
+    with RunFolder(tmp_path / "run") as run:
+        run.append_line("m", {"n": 1})
+    assert os.listdir(tmp_path / "run") == ["m"]
 
 
 def test_stale_lock_is_reported_and_taken_only_on_request(tmp_path: Path) -> None:
@@ -939,5 +950,6 @@ def test_line_over_the_file_size_limit_leaves_the_file_as_it_was(tmp_path: Path)
     for more in (0, 5, size // 2, size - 1):
         assert in_child(lambda more=more: limited(more)) == ResourceError.code
         assert (tmp_path / "m").read_bytes() == before
-    assert in_child(lambda: limited(size)) == 0
+    ended = in_child(lambda: limited(size))
+    assert ended == 0
     assert run.read_lines("m") == [{"n": 0}, line]

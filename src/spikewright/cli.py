@@ -46,8 +46,8 @@ class RunOptions:
     """Everything random is a function of it."""
     validation: float = 0.1
     """Fraction of the training set held out to choose the epoch."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """bf16 computes matrix products in bfloat16; auto does so on a GPU that has it."""
     checkpoint_minutes: float = 2.0

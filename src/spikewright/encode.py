@@ -61,7 +61,8 @@ class Frames(Encoder):
         if x.dim() < 2 or x.shape[1] != steps:
             found = x.shape[1] if x.dim() > 1 else "no time axis"
             raise DataError(
-                f"Frames: the input has {found} frames, the network runs {steps} steps: bin the events into {steps}"
+                f"Frames: the input has {found} frames, the network runs {steps} steps: "
+                f"bin the events by data.with_steps({steps})"
             )
         return x[:, start:stop].transpose(0, 1)
 

@@ -34,7 +34,7 @@ class CrossEntropy(Loss):
     """Cross-entropy of the final scores (mean logits, membranes)."""
 
     def __call__(self, run: Run, target: Tensor) -> Tensor:
-        return F.cross_entropy(run.scores[-1].float(), target)
+        return F.cross_entropy(run.scores[-1], target)
 
 
 @dataclass(frozen=True)

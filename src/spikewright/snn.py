@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,12 @@ from torch.nn.parameter import is_lazy
 from spikewright.clock import Clock
 from spikewright.encode import Direct, Encoder, Frames
 from spikewright.errors import ConfigError, DataError
+from spikewright.kernels import raised
 from spikewright.readout import Rate, Readout
 
 __all__ = ["SNN", "Run", "Stream"]
+
+T = TypeVar("T")
 
 
 class Run(NamedTuple):
@@ -52,10 +55,10 @@ class SNN(nn.Module):
 
     def __init__(self, body: nn.Module, steps: int, encode: Encoder | None = None, readout: Readout | None = None):
         super().__init__()
-        self.body = body
+        self.body = _instance("body", body, nn.Module)
         self.steps = _checked_steps(steps)
-        self.encode = encode or Direct()
-        self.readout = readout or Rate()
+        self.encode = _instance("encode", encode or Direct(), Encoder)
+        self.readout = _instance("readout", readout or Rate(), Readout)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class scores after the last step: x [B, ...] -> [B, C]."""
@@ -134,7 +137,7 @@ class SNN(nn.Module):
                 f"the body handed on {tuple(out.shape)}, expected [{block * current.shape[1]}, outputs]: end it with a "
                 "dense layer over flattened features and keep the batch dimension"
             )
-        out = out.unflatten(0, (block, current.shape[1]))
+        out = raised(out).unflatten(0, (block, current.shape[1]))
         scores, carry.readout = self.readout.run(out, carry.readout)
         carry.neurons, carry.at = clock.left, carry.at + block
         return Run(out, scores)
@@ -177,6 +180,12 @@ def inference(module: nn.Module) -> Iterator[None]:
     finally:
         for m, training in was.items():
             m.training = training
+
+
+def _instance(name: str, value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise ConfigError(f"SNN: {name} is {value!r}, expected a {kind.__name__} (an instance, not its class)")
+    return value
 
 
 def _checked_steps(steps: int, name: str = "steps") -> int:

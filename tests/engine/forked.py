@@ -15,10 +15,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import sklearn.datasets  # noqa: F401 - slow to import, so once, in the server
 import torch
 
 import spikewright as sw
@@ -28,6 +28,8 @@ from spikewright.measure import evaluation
 from spikewright.storage import atomic
 
 torch.set_num_threads(1)
+torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # imports much: once, in the server, not in every child
+sw.load("digits")
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([__name__])
 
@@ -74,6 +76,7 @@ class Outcome:
 
 def run(action: Callable[..., Any], *arguments: Any, at: int | None = None, do: str = "kill", **options: Any) -> Outcome:
     """Call `action` in a child that does `do` ("kill", "full" or a signal's name) at point number `at`."""
+    _serve()
     receive, send = _server.Pipe(duplex=False)
     process = _server.Process(target=_child, args=(send, at, do, action, arguments, options))
     process.start()
@@ -89,6 +92,18 @@ def run(action: Callable[..., Any], *arguments: Any, at: int | None = None, do: 
     return Outcome(process.exitcode or 0, value, out, err)
 
 
+def _serve() -> None:
+    """Start the server; it knows where this module is from PYTHONPATH only."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
 def _child(send: Any, at: int | None, do: str, action: Callable[..., Any], arguments: Any, options: Any) -> None:
     code, value, files = 1, None, []
     for number in (1, 2):
@@ -101,7 +116,7 @@ def _child(send: Any, at: int | None, do: str, action: Callable[..., Any], argum
         recipes._found()[TwoPhase.name] = TwoPhase
         trace = watched(at, do)
         value = action(*arguments, **options)
-        value, code = (trace if value is None else value), value if isinstance(value, int) else 0
+        value, code = (trace, 0) if value is None else (value, value if action is command else 0)
     except sw.errors.SpikewrightError as error:
         value, code = str(error), error.code
     except BaseException as error:

@@ -13,40 +13,47 @@ from spikewright.neurons import IF, LIF, Euler, Exact, ExactJump, Factor, HardRe
 STEPS = 200
 
 
-def pairs(n, seed):
-    """`n` pairs (current, threshold) with 0 < a < v_th; and no a t / v_th near a whole number."""
-    rng, found = np.random.default_rng(seed), []
-    while len(found) < n:
-        v_th, start = rng.uniform(0.3, 3), rng.choice([0.0, 0.5, 0.25])
-        a = v_th * rng.uniform(0.02, 0.98)
-        levels = start + a / v_th * np.arange(1, STEPS + 1)
-        if np.abs(levels - np.round(levels)).min() > 1e-7:
-            found.append((a, v_th, start * v_th))
-    return found
+def groups(seed, thresholds=20, each=10):
+    """Thresholds with a start and `each` currents, 0 < a < v_th, no (start + a t) / v_th near a whole number."""
+    rng = np.random.default_rng(seed)
+    for _ in range(thresholds):
+        v_th, start, found = rng.uniform(0.3, 3), rng.choice([0.0, 0.5, 0.25]), []
+        while len(found) < each:
+            a = v_th * rng.uniform(0.02, 0.98)
+            levels = start + a / v_th * np.arange(1, STEPS + 1)
+            free = a / v_th * np.arange(1, STEPS + 1)
+            if min(np.abs(x - np.round(x)).min() for x in (levels, free)) > 1e-7:
+                found.append(a)
+        yield float(v_th), float(start * v_th), torch.tensor(found, dtype=F64)
 
 
-def test_if_with_subtraction_has_fired_floor_of_the_drive_at_every_step():
-    for a, v_th, v_init in pairs(200, 0):
-        for reset in (Subtract(), Subtract(detach=False), Subtract(delayed=True)):
-            spikes, _ = IF(v_th=v_th, v_init=v_init, reset=reset).run(torch.full((STEPS, 1, 1), a, dtype=F64))
-            t = torch.arange(1, STEPS + 1, dtype=F64)
-            assert torch.equal(spikes[:, 0, 0].cumsum(0), torch.floor((v_init + a * t) / v_th))
-            assert_active(spikes)
+def spikes_of(module, currents):
+    """Spikes [T, N] under constant currents [N]."""
+    with torch.no_grad():
+        spikes, _ = module.run(currents.expand(STEPS, 1, -1))
+    assert_active(spikes)
+    return spikes[:, 0]
+
+
+@pytest.mark.parametrize("reset", [Subtract(), Subtract(detach=False), Subtract(delayed=True)], ids=repr)
+def test_if_with_subtraction_has_fired_floor_of_the_drive_at_every_step(reset):
+    t = torch.arange(1, STEPS + 1, dtype=F64)[:, None]
+    for v_th, v_init, a in groups(0):
+        spikes = spikes_of(IF(v_th=v_th, v_init=v_init, reset=reset), a)
+        assert torch.equal(spikes.cumsum(0), torch.floor((v_init + a * t) / v_th))
 
 
 def test_start_at_half_the_threshold_rounds_to_the_nearest_count():
-    for a, v_th, _ in pairs(50, 1):
-        spikes, _ = IF(v_th=v_th, v_init=v_th / 2).run(torch.full((STEPS, 1, 1), a, dtype=F64))
-        assert abs(spikes.sum().item() - a * STEPS / v_th) <= 0.5 + 1e-9
+    for v_th, _, a in groups(1):
+        spikes = spikes_of(IF(v_th=v_th, v_init=v_th / 2), a)
+        assert ((spikes.sum(0) - a * STEPS / v_th).abs() <= 0.5 + 1e-9).all()
 
 
 def test_if_with_reset_to_zero_fires_every_ceil_of_threshold_over_current_steps():
-    for a, v_th, _ in pairs(200, 2):
-        period = math.ceil(v_th / a)
-        spikes, _ = IF(v_th=v_th, reset=HardReset()).run(torch.full((STEPS, 1, 1), a, dtype=F64))
-        t = torch.arange(1, STEPS + 1)
-        assert torch.equal(spikes[:, 0, 0] != 0, t % period == 0)
-        assert spikes.any() and not spikes.all()
+    t = torch.arange(1, STEPS + 1)[:, None]
+    for v_th, _, a in groups(2):
+        period = torch.ceil(v_th / a).long()
+        assert torch.equal(spikes_of(IF(v_th=v_th, reset=HardReset()), a) != 0, t % period == 0)
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -2,6 +2,7 @@
 
 import cmath
 import math
+from functools import cache
 
 import cases
 import pytest
@@ -31,7 +32,7 @@ CONVENTIONS = {
     Exact: lambda tau: (math.exp(-1 / tau), 1 - math.exp(-1 / tau)),
     ExactJump: lambda tau: (math.exp(-1 / tau), 1.0),
 }
-TAUS = (1.2, 2.0, 5.0, 20.0, 300.0)
+TAUS = (1.2, 2.0, 5.0, 20.0, 50.0)
 FACTORS = (0.0, 0.2, 0.5, 0.95, 1.0)
 LEAKS = [kind(v) for kind in CONVENTIONS for v in (FACTORS if kind is Factor else TAUS)]
 
@@ -43,6 +44,7 @@ def currents(dtype):
     return torch.stack([torch.full_like(t, 0.7), torch.cos(FREQUENCY * t), pulse], -1)[:, None].to(dtype)
 
 
+@cache
 def closed_form(decay, gain):
     """The three responses v[n] = gain sum_j decay^(n-j) I_j, each a geometric series; constants as float32 has them."""
     rows = []
@@ -66,6 +68,11 @@ def membranes(module, x):
     return torch.stack(found)
 
 
+def allowed(dtype, bound, decay):
+    """In float32 a sum that never forgets gathers half a unit in the last place of every step."""
+    return 2e-5 if dtype == F32 and decay == 1 else bound
+
+
 def error(found, wanted):
     """Largest difference relative to the largest value of each trace."""
     return ((found.double().squeeze(1) - wanted).abs().amax(0) / wanted.abs().amax(0)).max().item()
@@ -78,15 +85,16 @@ def test_every_leak_is_among_the_conventions():
 @pytest.mark.parametrize("dtype, bound", BOUNDS, ids=str)
 @pytest.mark.parametrize("leak", LEAKS, ids=repr)
 def test_lif_below_threshold_is_the_closed_form(leak, dtype, bound):
-    wanted = closed_form(*CONVENTIONS[type(leak)](getattr(leak, "tau", None) or leak.k if hasattr(leak, "k") else leak.tau))
+    (number,) = vars(leak).values()
+    decay, gain = CONVENTIONS[type(leak)](number)
     found = membranes(LIF(leak=leak, v_th=1e9), currents(dtype))
     assert found.dtype == dtype
-    assert error(found, wanted) <= bound
+    assert error(found, closed_form(decay, gain)) <= allowed(dtype, bound, decay)
 
 
 @pytest.mark.parametrize("dtype, bound", BOUNDS, ids=str)
 def test_if_below_threshold_is_the_sum(dtype, bound):
-    assert error(membranes(IF(v_th=1e9), currents(dtype)), closed_form(1.0, 1.0)) <= bound
+    assert error(membranes(IF(v_th=1e9), currents(dtype)), closed_form(1.0, 1.0)) <= allowed(dtype, bound, 1)
 
 
 def test_the_threshold_is_crossed_where_the_closed_form_says():
@@ -95,8 +103,9 @@ def test_the_threshold_is_crossed_where_the_closed_form_says():
     for leak in LEAKS:
         level = closed_form(*leak.coefficients())[:, 0]
         v_th = 0.6 * level.max().item() + 1e-9
-        spikes, _ = LIF(leak=leak, v_th=v_th).run(currents(F64)[..., :1])
         first = int((level >= v_th).nonzero()[0])
+        with torch.no_grad():
+            spikes, _ = LIF(leak=leak, v_th=v_th).run(currents(F64)[: first + 3, :, :1])
         assert spikes[:, 0, 0].nonzero()[0].item() == first
         fired += 1
     assert fired == len(LEAKS)
@@ -105,7 +114,7 @@ def test_the_threshold_is_crossed_where_the_closed_form_says():
 @pytest.mark.parametrize("tau", [1.5, 2.0, 3.0, 10.0, 100.0])
 def test_plif_starts_as_lif_of_the_same_tau(tau):
     """w is a float32 parameter, so the two agree to float32."""
-    x = currents(F64)
+    x = currents(F64)[:300]
     wanted = membranes(LIF(tau, v_th=1e9), x)
     for module in (PLIF(tau, v_th=1e9), PLIF(tau, v_th=1e9).double()):
         decay, gain = module.coefficients()
@@ -133,7 +142,8 @@ def test_plif_moves_when_w_does():
 def test_a_synapse_is_the_closed_form(leak, dtype, bound):
     with torch.no_grad():
         found, _ = Synapse(leak).run(currents(dtype))
-    assert error(found, closed_form(*leak.coefficients())) <= bound
+    decay, gain = leak.coefficients()
+    assert error(found, closed_form(decay, gain)) <= allowed(dtype, bound, decay)
 
 
 @pytest.mark.parametrize("dtype, bound", [(F64, 1e-11), (F32, 2e-5)], ids=str)

@@ -112,10 +112,10 @@ def test_the_cases_above_fire_and_are_silent():
 def test_a_spike_without_a_move_of_the_membrane_has_the_limit_slope():
     """du = 0 at a spike: a state above threshold is handed in. 1/0 is clipped to 8, and NaN never arises."""
     current, upper = [0.5, 0.2, 1.4, 0.0], [0.3, -0.1, 0.2, 0.4]
-    v = torch.tensor([[2.5]], dtype=F64)
-    out, found = gradient([[c] for c in current], [[g] for g in upper], state=(v, torch.zeros_like(v)))
-    assert risen(out)[0, 0] and current[0] == v.item() / 5
-    psc, o, wanted = reference(current, upper, 5.0, 3.0, 1.0, v=2.5)
+    v = torch.tensor([[2.0]], dtype=F64)
+    out, found = gradient([[c] for c in current], [[g] for g in upper], tau_m=4.0, state=(v, torch.zeros_like(v)))
+    assert risen(out)[0, 0] and current[0] == v.item() / 4
+    psc, o, wanted = reference(current, upper, 4.0, 3.0, 1.0, v=2.0)
     assert o[0] == 1
     assert out[:, 0].tolist() == pytest.approx(psc)
     assert found[:, 0].tolist() == pytest.approx(wanted, rel=1e-12)
@@ -149,8 +149,8 @@ def test_a_second_derivative_raises():
     out, _ = TSSLNeuron().run(x)
     assert_active(risen(out))
     (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|differentiate twice"):
-        torch.autograd.grad(first.square().sum(), x)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
 
 
 def test_float32_follows_float64():

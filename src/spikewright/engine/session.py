@@ -26,6 +26,7 @@ from spikewright.storage import Checkpoints, RunFolder
 __all__ = ["Interrupted", "Session", "isolated_randomness", "mixed_seed"]
 
 PRECISIONS = ("auto", "float32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class Interrupted(BaseException):
@@ -44,7 +45,7 @@ class Session:
         data: the data set; the test part is not touched while training.
         seed: everything random in the run is a function of it.
         validation: fraction of the training set held out for choices, 0 for none.
-        device: "auto", "cpu", "cuda", ...
+        device: "auto" (a GPU if there is one), "cpu" or "cuda".
         precision: "float32", "bf16" (mixed: matrix products in bfloat16, membranes in float32) or "auto" (bf16 on a GPU
             that has it, float32 elsewhere).
         path: the run's folder, from which every process reads; None keeps nothing.
@@ -80,16 +81,18 @@ class Session:
 
     def _accelerator(self) -> Accelerator:
         AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for ever otherwise
-        on_gpu = self.device in ("auto", "cuda") and torch.cuda.is_available()
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"device is {self.device!r}, but torch sees no GPU here: use --device cpu")
+        if self.device not in DEVICES:
+            raise ConfigError(f"device is {self.device!r}, expected one of {', '.join(DEVICES)}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device is 'cuda', but torch sees no GPU here: use --device cpu")
+        on_gpu = self.device != "cpu" and torch.cuda.is_available()
         bf16 = self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
         self.precision = "bf16" if bf16 else "float32"
         return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if bf16 else "no")
 
     def _split(self) -> tuple[Split, Split | None]:
         train = self.data.train
-        held = round(len(train) * self.validation)
+        held = min(round(len(train) * self.validation), len(train) - 1)
         if held == 0:
             return train, None
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "validation"))

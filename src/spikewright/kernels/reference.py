@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from spikewright.neurons.parts import Reset
     from spikewright.surrogate import Learnable, Surrogate
 
-__all__ = ["integrate_and_fire", "low_pass"]
+__all__ = ["integrate_and_fire", "low_pass", "raised"]
 
 NEVER = 1000.0  # age of a neuron that has not fired yet, in steps (STDB's convention)
 
 
-def _raised(x: Tensor) -> Tensor:
+def raised(x: Tensor) -> Tensor:
+    """x in at least float32, the least precision for membranes and scores."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -45,7 +46,7 @@ def integrate_and_fire(
     Shapes: current [T, B, ...] -> spikes [T, B, ...]; state is (v [B, ...],), and (v, age) when the surrogate depends
     on the steps since the neuron's last spike.
     """
-    x = _raised(current)
+    x = raised(current)
     v, *rest = state or (x.new_zeros(x.shape[1:]) + v_init,)
     age = rest[0] if rest else torch.full_like(v, NEVER) if surrogate.timed else None
     spikes = []
@@ -66,7 +67,7 @@ def low_pass(
     current: Tensor, state: Tensor | None, *, decay: float | Tensor, gain: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """First-order filter a[t] = decay * a[t-1] + gain * current[t]: [T, B, ...] -> [T, B, ...], state a [B, ...]."""
-    x = _raised(current)
+    x = raised(current)
     a = x.new_zeros(x.shape[1:]) if state is None else state
     out = []
     for i in x.unbind(0):

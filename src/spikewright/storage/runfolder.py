@@ -43,12 +43,14 @@ class RunFolder:
     """A folder that one process at a time works in, as a context manager; reading its lines needs no lock.
 
     The lock is the file `.lock` with the process that holds it. One that a dead process left behind is reported, and
-    taken with `take_over=True` only; one that a live process on this machine holds is never taken.
+    taken with `take_over=True` only; one that a live process on this machine holds is never taken. A folder made here
+    in which nothing was written is gone again at the end.
     """
 
     def __init__(self, path: Path, take_over: bool = False) -> None:
         self.path = Path(path)
         self.take_over = take_over
+        self._made = False
         self._mine: dict[str, Any] | None = None
 
     def __enter__(self) -> RunFolder:
@@ -57,10 +59,12 @@ class RunFolder:
         Raises `BusyError` when somebody else holds the lock, `ResourceError` or `ConfigError` when the folder cannot
         be made or written to.
         """
+        self._made = not os.path.lexists(self.path)
         with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            with _alone(self.path):
-                self._lock()
+            try:
+                self._take()
+            except FileNotFoundError:  # the process that made the folder has just removed it again
+                self._take()
         return self
 
     def __exit__(
@@ -70,7 +74,8 @@ class RunFolder:
         if mine and mine["pid"] == os.getpid() and self._holder() == mine:  # not in a forked child, not if taken over
             with suppress(OSError):
                 (self.path / LOCK).unlink()
-                self.path.rmdir()  # only if nothing came of it: a folder with files stays
+                if self._made:
+                    self.path.rmdir()  # only if nothing came of it: a folder with files stays
 
     def append_line(self, name: str, obj: dict[str, Any]) -> None:
         """Add one JSON line to the file `name`, on the disk when this returns; a torn last line is dropped first.
@@ -133,6 +138,11 @@ class RunFolder:
                 raise ModelFileError(f"{quoted(f'{path}:{number}')} is not a JSON object; restore it from a copy")
             parsed.append((line + b"\n", obj))
         return parsed
+
+    def _take(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _alone(self.path):
+            self._lock()
 
     def _lock(self) -> None:
         lock = self.path / LOCK

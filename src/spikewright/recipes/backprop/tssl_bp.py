@@ -38,8 +38,8 @@ class TSSLBP(Recipe):
     """Temporal spike sequence learning: gradients through inter- and intra-neuron spike timing dependencies.
 
     Layers hand on post-synaptic currents, the image enters through the same synapse, pools are 1.1 times the sum, no
-    layer has a bias, weights are kept within +-4 and the gradient's global norm within 1; the loss is a sum over the batch,
-    so the batch size belongs to the method. Dropout (CIFAR-10 only) holds its mask over the steps.
+    layer has a bias, weights are kept within +-4 and the gradient's global norm within 1; the loss is a sum over the
+    batch, so the batch size belongs to the method. Dropout (CIFAR-10 only) holds its mask over the steps.
     """
 
     arch: str = "15C5-P2-40C5-P2-300-10"
