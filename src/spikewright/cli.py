@@ -58,6 +58,8 @@ class RunOptions:
     """Also write the figures to this JSON file (RESULTS.md is made from such records)."""
     goal: float | None = None
     """Accuracy in % that the record is held against."""
+    note: str = ""
+    """What the record should say of itself: fewer epochs than the paper's, for instance."""
     quiet: bool = False
     """No progress."""
 
@@ -129,7 +131,7 @@ def train(words: list[str]) -> None:
         print(f"no method named: training {name!r}, the default (spikewright methods lists all)", file=sys.stderr)
     kind = recipes.get(name)
     defaults = asdict(kind.for_data(_peek(flags, "--data") or RunOptions.data))
-    both = dataclass(type(f"{kind.__name__}Flags", (RunOptions, kind), {"__doc__": kind.__doc__}))
+    both: Any = dataclass(type(f"{kind.__name__}Flags", (RunOptions, kind), {"__doc__": kind.__doc__}))
     chosen = _parse(both, flags, f"train {name}", default=both(**defaults))
     out = chosen.out or Path("runs") / f"{name}-{Path(chosen.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
     settings = {f.name: getattr(chosen, f.name) for f in fields(kind)}
@@ -168,7 +170,8 @@ def _close(out: Path, options: RunOptions) -> None:
     _print(closing_table(summary))
     print(f"run folder: {out}", file=sys.stderr)
     if options.record is not None:
-        write_result(summary | {"goal": options.goal}, options.record)
+        notes = [note for note in (options.note, summary["note"]) if note]
+        write_result(summary | {"goal": options.goal, "note": "; ".join(notes)}, options.record)
 
 
 def evaluate(words: list[str]) -> None:
@@ -176,7 +179,7 @@ def evaluate(words: list[str]) -> None:
     (run,), flags = _operands(words, least=1, most=1, what="a run folder")
     options = _parse(EvaluateOptions, flags, "evaluate RUN")
     from spikewright import data, measure, model_file
-    from spikewright.report import evaluation_table
+    from spikewright.report import comparison_table
     from spikewright.storage import read_json
 
     folder = Path(run)
@@ -194,8 +197,12 @@ def evaluate(words: list[str]) -> None:
             import torch
 
             split = split.subset(torch.arange(min(options.limit, len(split))))
-        rows.append(measure.evaluate(snn, split, steps=t, table=options.energy).to_json())
-    _show(rows, options.json, evaluation_table)
+        figures = measure.evaluate(snn, split, steps=t, table=options.energy).to_json()
+        rows.append(
+            {"method": config.get("method", folder.name), "dataset": name, "test_accuracy": figures["accuracy"]}
+            | figures
+        )
+    _show(rows, options.json, comparison_table)
 
 
 def compare(words: list[str]) -> None:
@@ -230,25 +237,22 @@ def compare(words: list[str]) -> None:
 def methods(words: list[str]) -> None:
     """the recipes there are, with what their papers report"""
     from spikewright import recipes
-    from spikewright.report import methods_table
 
-    _list(words, "methods", recipes.listing, methods_table)
+    _list(words, "methods", recipes.listing, ("name", "family", "paper", "reports", "about"))
 
 
 def datasets(words: list[str]) -> None:
     """the data sets there are, and where they come from"""
     from spikewright import data
-    from spikewright.report import datasets_table
 
-    _list(words, "datasets", data.describe, datasets_table)
+    _list(words, "datasets", data.describe, ("name", "train", "test", "shape", "found", "fetch"))
 
 
 def archs(words: list[str]) -> None:
     """the named architectures there are"""
     from spikewright.arch import describe
-    from spikewright.report import archs_table
 
-    _list(words, "archs", describe, archs_table)
+    _list(words, "archs", describe, ("name", "description", "input", "parameters", "paper"))
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -322,9 +326,12 @@ def _numbers(text: str, flag: str) -> list[int]:
     return values
 
 
-def _list(words: list[str], command: str, rows: Callable[[], Any], table: Callable[[Any], Any]) -> None:
-    operands, flags = _operands(words, most=0, what="no word")
-    _show(rows() if not operands else [], _parse(ListOptions, flags, command).json, table)
+def _list(words: list[str], command: str, rows: Callable[[], Any], columns: Sequence[str]) -> None:
+    _, flags = _operands(words, most=0, what="no word")
+    options = _parse(ListOptions, flags, command)
+    from spikewright.report import listing_table
+
+    _show(rows(), options.json, lambda found: listing_table(found, columns))
 
 
 def _show(rows: Any, as_json: bool, table: Callable[[Any], Any]) -> None:

@@ -43,7 +43,8 @@ def _table() -> dict[str, type]:
 
 
 def _subclasses(base: type) -> list[type]:
-    return [c for direct in base.__subclasses__() for c in (direct, *_subclasses(direct))]
+    direct: list[type] = base.__subclasses__()
+    return [c for child in direct for c in (child, *_subclasses(child))]
 
 
 def _arguments(kind: type) -> list[str]:

@@ -209,10 +209,14 @@ def _take_up(session: Session, config: dict[str, Any], path: Path) -> None:
     if config.get("data_checksum") != session.data.checksum:
         raise ModelFileError(f"{path} was trained on other data ({config['data']} has changed): start a new run")
     at = (_finished_phases(path), 0)
-    if session.checkpoints is not None and (found := session.checkpoints.latest()) is not None:
+    checkpoints = session.checkpoints
+    if checkpoints is not None and (found := checkpoints.latest()) is not None:
         session.ticks, tensors, state = found
         session.resumed = (tensors, state)
         at = max(at, (state["phase"], state["progress"]["epoch"]))
+        if checkpoints.damaged:
+            names = ", ".join(checkpoints.damaged)
+            session.console.print(f"[yellow]warning:[/] damaged checkpoints passed over: {names}", soft_wrap=True)
     if session.folder is not None:
         session.folder.truncate_lines("metrics.jsonl", lambda line: (line["phase"], line["epoch"]) <= at)
 

@@ -218,3 +218,15 @@ def test_errors_are_one_line() -> None:
         with pytest.raises(error, match=text) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_memory_does_not_grow_with_steps() -> None:
+    blocks: list[int] = []
+    snn = SNN(nn.Sequential(nn.Linear(2, 2), LIF()), 150)
+    snn.body[1].register_forward_hook(lambda module, args, out: blocks.append(len(out)))
+    split = Samples(torch.ones(1, 2), torch.zeros(1, dtype=torch.long))
+    evaluate(snn, split)
+    assert blocks[:3] == [64, 64, 22]
+    blocks.clear()
+    evaluate(snn, split, chunk=100)
+    assert max(blocks) == 100

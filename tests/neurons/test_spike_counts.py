@@ -74,7 +74,7 @@ def test_the_f_i_curve_of_an_exact_leak(h):
     steps = int(200 / h)
     with torch.no_grad():
         spikes, _ = LIF(leak=Exact(20 / h)).run(x.expand(steps, 1, 6))
-    assert_active(spikes[:, :, 1:])
+    assert (spikes[:, 0, 1:].sum(0) >= 2).all() and not spikes[:, :, 0].any()
     for k, (_, interval) in enumerate(F_I):
         times = (spikes[:, 0, k].nonzero()[:, 0] + 1) * h
         if interval == math.inf:
@@ -86,14 +86,13 @@ def test_the_f_i_curve_of_an_exact_leak(h):
         torch.testing.assert_close(times.double(), wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_soft_reset_keeps_the_analytic_rate_of_a_leaky_neuron_within_one_spike():
-    """Hard reset: spike k at the grid-rounded k-th interval; checked cumulatively at every step."""
+def test_a_leaky_neuron_keeps_its_analytic_rate_within_one_spike_at_every_step():
     for ri in (1.3, 2.0, 4.0):
         spikes, _ = LIF(leak=Exact(500.0)).run(torch.full((4000, 1, 1), ri, dtype=F64))
         interval = 500 * math.log(ri / (ri - 1))
         t = torch.arange(1, 4001, dtype=F64)
         assert spikes.sum() >= 4
-        assert ((spikes[:, 0, 0].cumsum(0) - t / interval).abs() <= 1).all()
+        assert ((spikes[:, 0, 0].cumsum(0) - torch.floor(t / interval)).abs() <= 1).all()
 
 
 @pytest.mark.parametrize("tau", [1.5, 3.0, 10.0, 50.0])

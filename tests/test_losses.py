@@ -1,0 +1,116 @@
+"""Losses against their formulas written out with plain loops."""
+
+import math
+
+import cases
+import pytest
+import torch
+from cases import F64
+
+from spikewright.losses import CountMargin, CrossEntropy, KernelSpikeMSE, RateMSE
+from spikewright.snn import Run
+
+STEPS, BATCH, CLASSES = 7, 4, 5
+
+
+def made(steps=STEPS):
+    """A run whose outputs are spikes (their mean the scores), and its classes."""
+    run, target = cases.run_of(steps, BATCH, CLASSES)
+    out = (run.out < 0.4).double()
+    cases.assert_active(out)
+    return Run(out, out.cumsum(0) / torch.arange(1, steps + 1).view(-1, 1, 1)), target
+
+
+def numbers(tensor):
+    return tensor.tolist()
+
+
+def test_cross_entropy():
+    run, target = made()
+    total = 0.0
+    for row, c in zip(numbers(run.scores[-1]), target.tolist(), strict=True):
+        total -= row[c] - math.log(sum(map(math.exp, row)))
+    assert CrossEntropy()(run, target).item() == pytest.approx(total / BATCH, rel=1e-12)
+
+
+def test_rate_mse():
+    run, target = made()
+    total = 0.0
+    for row, c in zip(numbers(run.scores[-1]), target.tolist(), strict=True):
+        total += sum((float(k == c) - rate) ** 2 for k, rate in enumerate(row))
+    assert RateMSE()(run, target).item() == pytest.approx(total / BATCH / CLASSES, rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 7, 10, 13, 30])
+@pytest.mark.parametrize("tau_s", [3.0, 4.0, 1.5])
+def test_kernel_spike_mse(steps, tau_s):
+    run, target = made(steps) if steps > 2 else cases.run_of(steps, BATCH, CLASSES)
+    wished = [float(t % 2) for t in range(steps)] if steps >= 10 else [float(t > 0) for t in range(steps)]
+    psc, a = [], 0.0
+    for s in wished:
+        a += (s - a) / tau_s
+        psc.append(a)
+    total = 0.0
+    for t in range(steps):
+        for b, c in enumerate(target.tolist()):
+            for k in range(CLASSES):
+                total += 0.5 * (run.out[t, b, k].item() - (psc[t] if k == c else 0)) ** 2
+    assert KernelSpikeMSE(tau_s)(run, target).item() == pytest.approx(total, rel=1e-12)
+    assert KernelSpikeMSE(tau_s).train(steps).tolist() == wished
+
+
+def test_the_wished_current_of_five_steps():
+    """Outputs equal to it cost nothing: 0, .333333, .555556, .703704, .802469 at tau_s = 3."""
+    psc = torch.tensor([0, 1 / 3, 5 / 9, 19 / 27, 65 / 81], dtype=F64)
+    out = torch.zeros(5, 1, 3, dtype=F64)
+    out[:, 0, 1] = psc
+    assert KernelSpikeMSE(3.0)(Run(out, out), torch.tensor([1])).item() == pytest.approx(0, abs=1e-20)
+    assert psc.tolist() == pytest.approx([0, 0.333333, 0.555556, 0.703704, 0.802469], abs=1e-6)
+
+
+def test_kernel_spike_mse_has_the_difference_as_its_gradient():
+    run, target = made(5)
+    out = run.out.requires_grad_()
+    (found,) = torch.autograd.grad(KernelSpikeMSE()(Run(out, run.scores), target), out)
+    psc = torch.tensor([0, 1 / 3, 5 / 9, 19 / 27, 65 / 81], dtype=F64)
+    onehot = torch.nn.functional.one_hot(target, CLASSES)
+    torch.testing.assert_close(found, out.detach() - psc[:, None, None] * onehot, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("desired, undesired", [(15.0, 3.0), (3.0, 1.0), (2.0, 0.0)])
+def test_count_margin(desired, undesired):
+    run, target = made()
+    out = run.out.requires_grad_()
+    total, wanted = 0.0, torch.zeros(BATCH, CLASSES, dtype=F64)
+    for b, c in enumerate(target.tolist()):
+        for k in range(CLASSES):
+            count = out[:, b, k].sum().item()
+            delta = (count - (desired if k == c else undesired)) / STEPS
+            if (k == c and delta > 0) or (k != c and delta < 0):
+                delta = 0.0
+            wanted[b, k] = delta
+            total += 0.5 * delta**2 * STEPS
+    loss = CountMargin(desired, undesired)(Run(out, run.scores), target)
+    assert loss.item() == pytest.approx(total, rel=1e-12) and total > 0
+    (found,) = torch.autograd.grad(loss, out)
+    torch.testing.assert_close(found, wanted.expand(STEPS, BATCH, CLASSES), rtol=1e-12, atol=1e-12)
+
+
+def test_count_margin_is_0_once_all_counts_are_where_they_should_be():
+    out = torch.zeros(20, 1, 3)
+    out[:16, 0, 2] = 1
+    out[:2, 0, 0] = 1
+    assert CountMargin()(Run(out, out), torch.tensor([2])) == 0
+    assert CountMargin()(Run(out, out), torch.tensor([0])) > 0
+
+
+def test_every_loss_is_lower_for_the_right_class():
+    out = torch.zeros(20, 1, 3, dtype=F64)
+    out[1::2, 0, 2] = 1
+    run = Run(out, out.cumsum(0) / 20)
+    for case in cases.loss_cases():
+        assert case.make()(run, torch.tensor([2])) < case.make()(run, torch.tensor([0]))
+
+
+def test_the_tests_above_cover_every_loss():
+    assert set(cases.listed(cases.losses.Loss)) == {CrossEntropy, RateMSE, KernelSpikeMSE, CountMargin}

@@ -1,0 +1,93 @@
+"""Readouts against their definitions written out with plain loops."""
+
+import cases
+import pytest
+import torch
+from cases import F64, assert_active
+
+from spikewright.errors import ConfigError
+from spikewright.neurons import Euler, Exact, Factor
+from spikewright.readout import LastMembrane, MaxMembrane, MeanMembrane, Rate, Vote
+
+STEPS, BATCH, OUTPUTS = 15, 3, 6
+
+
+def outputs(spikes=True):
+    x = torch.rand(STEPS, BATCH, OUTPUTS, generator=torch.Generator().manual_seed(0), dtype=F64)
+    x = (x < 0.3).double() if spikes else x - 0.4
+    if spikes:
+        assert_active(x)
+    return x
+
+
+def membrane(train, leak):
+    decay, gain = leak.coefficients()
+    v, found = 0.0, []
+    for i in train:
+        v = decay * v + gain * i
+        found.append(v)
+    return found
+
+
+def brute(read, train):
+    """Scores after every step of one output's train, from the readout's own definition."""
+    if isinstance(read, Rate):
+        return [sum(train[: t + 1]) / (t + 1) for t in range(len(train))]
+    v = membrane(train, read.leak)
+    if isinstance(read, MeanMembrane):
+        return [sum(v[: t + 1]) / (t + 1) for t in range(len(v))]
+    if isinstance(read, MaxMembrane):
+        return [max(v[: t + 1]) for t in range(len(v))]
+    return v
+
+
+PLAIN = [Rate(), *(kind(leak) for kind in (LastMembrane, MeanMembrane, MaxMembrane) for leak in (Factor(1.0), Euler(3.0), Exact(2.0)))]
+
+
+@pytest.mark.parametrize("spikes", [True, False], ids=["spikes", "analog"])
+@pytest.mark.parametrize("read", PLAIN, ids=repr)
+def test_scores_are_the_definition(read, spikes):
+    out = outputs(spikes)
+    scores, _ = read.run(out)
+    for b in range(BATCH):
+        for c in range(OUTPUTS):
+            assert scores[:, b, c].tolist() == pytest.approx(brute(read, out[:, b, c].tolist()), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+@pytest.mark.parametrize("then", PLAIN[::3], ids=repr)
+def test_a_vote_is_the_mean_of_neighbouring_outputs(size, then):
+    out = outputs()
+    scores, _ = Vote(size, then).run(out)
+    assert scores.shape == (STEPS, BATCH, OUTPUTS // size)
+    for b in range(BATCH):
+        for c in range(OUTPUTS // size):
+            group = out[:, b, c * size : (c + 1) * size].mean(-1)
+            assert scores[:, b, c].tolist() == pytest.approx(brute(then, group.tolist()), rel=1e-12)
+
+
+@pytest.mark.parametrize("case", cases.readout_cases(), ids=repr)
+def test_stopping_early_gives_the_scores_there(case):
+    read, out = case.make(), outputs()
+    whole, _ = read.run(out)
+    for t in range(1, STEPS + 1):
+        torch.testing.assert_close(read.run(out[:t])[0], whole[:t], rtol=1e-12, atol=1e-12)
+
+
+def test_the_table_covers_every_readout():
+    assert {type(r) for r in PLAIN} | {Vote} == set(cases.listed(cases.readout.Readout))
+
+
+def test_membranes_may_stay_below_zero():
+    scores, _ = MaxMembrane().run(-torch.ones(3, 1, 2))
+    assert (scores == -1).all()
+
+
+def test_a_vote_says_which_numbers_do_not_fit():
+    with pytest.raises(ConfigError, match=r"6 outputs.*group size 4"):
+        Vote(4).run(outputs())
+
+
+def test_membrane_readouts_want_a_body_without_neuron_at_its_end():
+    assert Rate().spikes and Vote(2).spikes
+    assert not LastMembrane().spikes and not MaxMembrane().spikes and not MeanMembrane().spikes
