@@ -72,6 +72,10 @@ class Clock:
         out, self.left[key] = module.run(block, self._start.get(key))
         return out.flatten(0, 1)
 
+    def began(self, module: Temporal) -> State:
+        """The state that the latest call of `module` started from; None is rest."""
+        return self._start.get((module, self._calls[module] - 1))
+
     def check(self, root: nn.Module) -> None:
         """Raise NumericError naming the first temporal module of `root` whose state is NaN or infinite.
 

@@ -95,12 +95,22 @@ def resume(run: str | Path, *, progress: bool = True, checkpoint_minutes: float 
     run = Path(run)
     if not (run / "config.json").exists():
         raise ModelFileError(f"{run} is no run folder: it has no config.json")
-    config = read_json(run / "config.json")
-    try:
-        data = load(config["data"], data_dir=config["data_dir"])
-        plan = recipes.get(config["method"])(**config["settings"])
-    except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{run / 'config.json'} is not a run's configuration: {error}") from error
+    match config := read_json(run / "config.json"):
+        case {
+            "method": str(method),
+            "data": str(name),
+            "data_dir": str() | None as data_dir,
+            "limit": int() | None,
+            "seed": int(),
+            "validation": int() | float(),
+            "device": str(),
+            "precision": str(),
+            "settings": dict(settings),
+        }:
+            data = load(name, data_dir=data_dir)
+            plan = recipes.get(method).for_data("", **settings)
+        case _:
+            raise ModelFileError(f"{run / 'config.json'} is not a run's configuration: restore it from a copy")
     return _run(plan, data, config, run, progress, True, checkpoint_minutes, resuming=True)
 
 
@@ -229,16 +239,15 @@ def _phases(plan: Recipe, session: Session) -> tuple[Phase, dict[str, Any]]:
     """Run the phases of a plan, passing over those a stopped run had finished."""
     facts: dict[str, Any] = {}
     last: Phase | None = None
+    stopped = session.resumed
     seed_all(mixed_seed(session.seed, "plan", 0))
     for index, phase in enumerate(plan.plan(session.data)):
         session.phase, last = index, phase
-        if session.resumed is not None and session.resumed[1]["phase"] != index:
-            session.resumed = None
+        session.resumed = stopped if stopped is not None and stopped[1]["phase"] == index else None
         kept = _kept(phase, session)
         facts = phase.run(session) if kept is None else kept
         if kept is None:
             _keep(phase, session, facts)
-        session.resumed = None
         seed_all(mixed_seed(session.seed, "plan", index + 1))
     if last is None:
         raise ConfigError(f"recipe {plan.name!r} has a plan without phases")

@@ -9,6 +9,7 @@ deterministic, so a point is known by its place in the trace of an undisturbed r
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import signal
@@ -56,7 +57,7 @@ class TwoPhase(recipes.Recipe):
         ann = sw.SNN(body(torch.nn.ReLU()), steps=1)
         schedule = sw.optim.Cosine(warmup=0.5)
         yield sw.training.Fit(ann, epochs=1, batch=20, optimizer=sw.optim.SGD(0.05), schedule=schedule, augment=augment)
-        snn = sw.SNN(body(sw.LIF(2.0)), self.steps)
+        snn = sw.SNN(body(sw.LIF(2.0, v_th=0.3)), self.steps)
         snn.load_state_dict(ann.state_dict())
         optimizer = sw.optim.AdamW(self.lr)
         yield sw.training.Fit(
@@ -176,3 +177,31 @@ def resume_aloud(out: Path) -> None:
 
 def command(*words: str) -> int:
     return cli.main(list(words))
+
+
+# ---- what is compared
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """In what two finished runs differ, clocks and memory aside."""
+    found = [
+        name
+        for name in ("config.json", "model.safetensors", "model.json")
+        if (one / name).read_bytes() != (other / name).read_bytes()
+    ]
+    lines = [_lines(run / "metrics.jsonl") for run in (one, other)]
+    if lines[0] != lines[1]:
+        found.append("metrics.jsonl")
+    first, second = (json.loads((run / "summary.json").read_text()) for run in (one, other))
+    return found + [key for key in first.keys() | second.keys() if key not in UNEQUAL and first.get(key) != second.get(key)]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in UNTIMED} for line in lines]
+
+
+def leftovers(run: Path) -> list[str]:
+    """Files of a finished run that should not be there."""
+    expected = {"config.json", "metrics.jsonl", "model.json", "model.safetensors", "summary.json"}
+    return sorted({path.name for path in run.iterdir()} - expected)

@@ -76,14 +76,14 @@ def test_the_f_i_curve_of_an_exact_leak(h):
         spikes, _ = LIF(leak=Exact(20 / h)).run(x.expand(steps, 1, 6))
     assert (spikes[:, 0, 1:].sum(0) >= 2).all() and not spikes[:, :, 0].any()
     for k, (_, interval) in enumerate(F_I):
-        times = (spikes[:, 0, k].nonzero()[:, 0] + 1) * h
+        times = (spikes[:, 0, k].nonzero()[:, 0] + 1).double() * h
         if interval == math.inf:
             assert len(times) == 0
             continue
         on_grid = math.ceil(interval / h) * h
         assert 0 <= on_grid - interval < h
         wanted = torch.arange(1, int(200 / on_grid) + 1, dtype=F64) * on_grid
-        torch.testing.assert_close(times.double(), wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(times, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_a_leaky_neuron_keeps_its_analytic_rate_within_one_spike_at_every_step():

@@ -32,7 +32,7 @@ CONVENTIONS = {
     Exact: lambda tau: (math.exp(-1 / tau), 1 - math.exp(-1 / tau)),
     ExactJump: lambda tau: (math.exp(-1 / tau), 1.0),
 }
-TAUS = (1.2, 2.0, 5.0, 20.0, 40.0)
+TAUS = (1.2, 2.0, 5.0, 10.0, 20.0)
 FACTORS = (0.0, 0.2, 0.5, 0.95, 1.0)
 LEAKS = [kind(v) for kind in CONVENTIONS for v in (FACTORS if kind is Factor else TAUS)]
 

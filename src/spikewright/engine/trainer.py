@@ -7,6 +7,7 @@ is stopped anywhere goes on bit for bit.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from spikewright.losses import Loss
 from spikewright.measure import firing_rates, silent_layers
 from spikewright.readout import hits
 from spikewright.snn import SNN, inference
+from spikewright.storage import Checkpoints
 
 if TYPE_CHECKING:
     from spikewright.phases import Fit
@@ -80,6 +82,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.batches = math.ceil(len(session.train) / fit.batch)
         self._saved = time.monotonic()
+        self._stopping: int | None = None
 
     # ---- the loop
 
@@ -112,7 +115,9 @@ class Trainer:
     def _step(self, epoch: int, step: int, indices: Tensor) -> tuple[float, int]:
         """One optimiser step over the global batch `indices`; returns its mean loss and hits."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine = indices[rank::world] if len(indices) >= world else indices
+        if len(indices) < world:  # a last batch too small to share: everybody takes all of it
+            rank, world = 0, 1
+        mine = indices[rank::world]
         x, y = self.session.train.batch(mine), self.session.train.labels[mine]
         if self.fit.augment is not None:
             x = self.fit.augment(x, self._generator("augment", epoch, step, rank))
@@ -127,18 +132,27 @@ class Trainer:
         self.accelerator.backward(loss * share if share != 1 else loss)
         norm = self.accelerator.clip_grad_norm_(self.snn.parameters(), self.fit.clip or math.inf)
         if not (loss.isfinite() and norm.isfinite()):
-            raise self._numeric_error(loss, epoch, step)
+            raise self._numeric_error(x, loss, epoch, step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.fit.weight_clamp is not None:
             with torch.no_grad():
                 for p in self.snn.parameters():
                     p.clamp_(-self.fit.weight_clamp, self.fit.weight_clamp)
-        sums = torch.stack(
-            [loss.detach().double() * (1 if self.fit.loss.summed else len(mine)), hits(scores, y).sum().double()]
-        )
-        total, hit = self.accelerator.reduce(sums).tolist() if len(indices) >= world else sums.tolist()
-        return total / len(indices), int(hit)
+        return self._sums(loss.detach(), hits(scores, y), len(mine), len(indices))
+
+    def _sums(self, loss: Tensor, hit: Tensor, mine: int, batch: int) -> tuple[float, int]:
+        """Mean loss and hits of the global batch; and agree with the other processes whether to stop."""
+        here = [loss.double() * (1 if self.fit.loss.summed else mine), hit.sum().double()]
+        stop = torch.tensor(float(self.session.signal or 0), dtype=torch.double, device=loss.device)
+        sums, processes = torch.stack([*here, stop]), self.accelerator.num_processes
+        if processes > 1:
+            sums = self.accelerator.reduce(sums)
+            if batch < processes:  # everybody had all of it
+                sums[:2] /= processes
+        total, hit_count, stopping = sums.tolist()
+        self._stopping = (self.session.signal or int(signal.SIGTERM)) if stopping else None
+        return total / batch, round(hit_count)
 
     def _finish_epoch(self, epoch: int) -> None:
         at, session = self.at, self.session
@@ -187,31 +201,49 @@ class Trainer:
                 highlight=False,
             )
 
-    def _numeric_error(self, loss: Tensor, epoch: int, step: int) -> NumericError:
+    def _numeric_error(self, x: Tensor, loss: Tensor, epoch: int, step: int) -> NumericError:
         where = f"epoch {epoch + 1}, step {step + 1}"
         remedy = "lower the learning rate or clip the gradient; the last checkpoint is untouched"
+        if not loss.isfinite() and (layer := self._first_bad_layer(x)):
+            return NumericError(f"output of layer {layer!r} is NaN or infinite in {where}: {remedy}")
         bad = [n for n, p in self.snn.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-        if bad:
+        if bad:  # gradients flow backwards: the last one is where it began
             return NumericError(f"gradient of {bad[-1]!r} is NaN or infinite in {where}: {remedy}")
-        return NumericError(f"loss is {float(loss)} in {where} at the output of layer {self._last_layer()!r}: {remedy}")
+        return NumericError(f"loss is {float(loss)} in {where}, though all layers are finite: {remedy}")
 
-    def _last_layer(self) -> str:
-        return [n for n, _ in self.snn.named_modules()][-1]
+    @torch.no_grad()
+    def _first_bad_layer(self, x: Tensor) -> str:
+        """Name of the first layer, in the order of the forward, whose output is not finite; "" if all are."""
+        found: list[str] = []
+
+        def look(name: str) -> Callable[..., None]:
+            return lambda module, args, out: None if out.isfinite().all() else found.append(name)
+
+        leaves = [(n, m) for n, m in self.snn.body.named_modules() if not any(m.children())]
+        hooks = [m.register_forward_hook(look(n)) for n, m in leaves]
+        try:
+            self.snn.run(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found[0] if found else ""
 
     # ---- checkpoints
 
     def _maybe_save(self) -> None:
-        session = self.session
-        if session.signal is not None:
-            self._save()
-            raise Interrupted(session.signal)
-        if time.monotonic() - self._saved > 60 * session.checkpoint_minutes:
+        late = time.monotonic() - self._saved > 60 * self.session.checkpoint_minutes
+        if late or self.session.signal is not None:
             self._save()
 
     def _save(self) -> None:
+        """Write a checkpoint; then stop, if a signal has come by now."""
         self._saved = time.monotonic()
-        if self.session.folder is None or (checkpoints := self.session.checkpoints) is None:
-            return
+        if self.session.folder is not None and self.session.checkpoints is not None:
+            self._checkpoint(self.session.checkpoints)
+        if self.session.signal is not None:
+            raise Interrupted(self.session.signal)
+
+    def _checkpoint(self, checkpoints: Checkpoints) -> None:
         tensors = {f"model.{k}": v for k, v in self.snn.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for i, values in self.optimizer.state_dict()["state"].items():

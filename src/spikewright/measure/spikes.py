@@ -55,8 +55,7 @@ def watching(network: nn.Module) -> Iterator[dict[str, SpikeCount]]:
 def _hook(counts: dict[str, SpikeCount], name: str) -> Any:
     def hook(module: Temporal, args: tuple[Any, ...], out: Tensor) -> None:
         clock = Clock.running(module)
-        start = clock._start.get((module, clock._calls[module] - 1))  # where the call that has just ended began
-        spikes = module.spikes_in(out.detach().unflatten(0, (clock.steps, -1)), start)
+        spikes = module.spikes_in(out.detach().unflatten(0, (clock.steps, -1)), clock.began(module))
         if spikes is not None:
             count = counts.setdefault(name, SpikeCount())
             count.spikes += int(spikes.count_nonzero())
