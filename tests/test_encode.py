@@ -161,7 +161,9 @@ def test_linear_latency_is_the_floor_of_its_formula():
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("encoder", [LinearLatency(), LinearLatency(silent_zero=False), LogLatency(), LogLatency(40.0, 0.05)])
+@pytest.mark.parametrize(
+    "encoder", [LinearLatency(), LinearLatency(silent_zero=False), LogLatency(), LogLatency(40.0, 0.05)]
+)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_the_stronger_the_earlier_and_never_twice(encoder, dtype, steps):
     x = torch.linspace(0, 1, 1001, dtype=dtype)[None]

@@ -81,7 +81,11 @@ def test_every_surrogate_comes_back(kind, tmp_path):
     assert_same_after_a_round_trip(SNN(dense(LIF(surrogate=kind())), 3), tmp_path, IMAGES)
 
 
-@pytest.mark.parametrize("wrapped", [surrogate.Smooth(surrogate.ATan(3.0)), surrogate.Learnable(surrogate.ATan(3.0))], ids=["Smooth", "Learnable"])
+@pytest.mark.parametrize(
+    "wrapped",
+    [surrogate.Smooth(surrogate.ATan(3.0)), surrogate.Learnable(surrogate.ATan(3.0))],
+    ids=["Smooth", "Learnable"],
+)
 def test_a_wrapped_surrogate_comes_back(wrapped, tmp_path):
     snn = SNN(dense(LIF(surrogate=wrapped, reset=HardReset(detach=False))), 3)
     with torch.no_grad():
@@ -220,7 +224,10 @@ DAMAGE = {
     "tensors empty": ("model.safetensors", lambda b: b""),
     "tensors longer": ("model.safetensors", lambda b: b + b"0"),
     "tensors flipped": ("model.safetensors", lambda b: b[:-9] + bytes([b[-9] ^ 4]) + b[-8:]),
-    "tensors of another": ("model.safetensors", lambda b: safetensors_save({"body.conv1.weight": torch.zeros(4, 1, 3, 3)})),
+    "tensors of another": (
+        "model.safetensors",
+        lambda b: safetensors_save({"body.conv1.weight": torch.zeros(4, 1, 3, 3)}),
+    ),
 }
 
 
@@ -289,13 +296,6 @@ def linear(**values):
     return {"type": "Linear", "in_features": 4, "out_features": 2, "bias": True} | values
 
 
-def deep(n):
-    value = {"type": "Flatten"}
-    for _ in range(n):
-        value = {"type": "Sequential", "layers": {"0": value}}
-    return value
-
-
 BODIES = {
     "none": None,
     "number": 5,
@@ -335,10 +335,15 @@ BODIES = {
     "huge convolution": {"type": "Conv2d", "in_channels": 10**6, "out_channels": 10**6, "kernel_size": 99},
     "huge norm": {"type": "BatchNorm2d", "num_features": 10**12},
     "groups of none": {"type": "GroupNorm", "num_groups": 0, "num_channels": 4},
-    "convolution groups of none": {"type": "Conv2d", "in_channels": 2, "out_channels": 2, "kernel_size": 1, "groups": 0},
+    "convolution groups of none": {
+        "type": "Conv2d",
+        "in_channels": 2,
+        "out_channels": 2,
+        "kernel_size": 1,
+        "groups": 0,
+    },
     "dropout of 2": {"type": "Dropout", "p": 2.0},
     "learnable of nothing": {"type": "LIF", "surrogate": {"type": "Learnable", "inner": None}},
-    "deep": deep(300),
     "wide": {"type": "Sequential", "layers": {str(i): linear() for i in range(300)}},
 }
 OTHERS = {
@@ -378,6 +383,18 @@ def refused(folder, meta, tensors=None):
     return text
 
 
+@pytest.mark.parametrize("depth", [30, 100, 200])
+def test_deep_but_sound_networks_load_or_are_refused_in_one_line(depth, tmp_path):
+    body = {"type": "Flatten"}
+    for _ in range(depth):
+        body = {"type": "Sequential", "layers": {"0": body}}
+    save_pair(tmp_path, "model", {}, GOOD | {"body": body})
+    try:
+        assert load_model(tmp_path)(torch.ones(2, 3)).shape == (2, 3)
+    except SpikewrightError as error:
+        one_line(error)
+
+
 def test_the_file_the_hostile_ones_are_made_from_is_taken(tmp_path):
     save_pair(tmp_path, "model", {}, GOOD)
     assert load_model(tmp_path)(2 * torch.ones(2, 3)).tolist() == [[1.0] * 3] * 2
@@ -401,6 +418,19 @@ def test_hostile_settings_are_refused(name, tmp_path):
 @pytest.mark.parametrize("missing", ["format", "steps", "encode", "readout", "body"])
 def test_missing_settings_are_refused(missing, tmp_path):
     refused(tmp_path, {k: v for k, v in GOOD.items() if k != missing})
+
+
+@pytest.mark.parametrize("depth", [*range(50, 1000, 50), 10_000, 100_000])
+def test_nesting_of_any_depth_is_refused(depth, tmp_path):
+    saved(tmp_path)
+    head = json.loads((tmp_path / "model.json").read_text())
+    del head["meta"]
+    for opening, closing in (("[", "]"), ('{"type": "Sequential", "layers": {"0": ', "}}")):
+        body = opening * depth + "1" + closing * depth
+        (tmp_path / "model.json").write_text(json.dumps(head)[:-1] + f', "meta": {{"body": {body}}}}}')
+        with pytest.raises(ModelFileError) as caught:
+            load_model(tmp_path)
+        one_line(caught.value)
 
 
 def test_an_unknown_part_is_named(tmp_path):

@@ -25,7 +25,10 @@ def test_numbers_are_multiples_of_2_to_the_minus_24_below_1():
 
 
 def test_numbers_are_uniform():
-    p = [stats.kstest(noise.uniform(keys(20), seed, 0, 20, (25,)).flatten().numpy(), "uniform").pvalue for seed in range(20)]
+    p = [
+        stats.kstest(noise.uniform(keys(20), seed, 0, 20, (25,)).flatten().numpy(), "uniform").pvalue
+        for seed in range(20)
+    ]
     assert min(p) >= 1e-4
     assert stats.kstest(p, "uniform").pvalue >= 1e-4
 

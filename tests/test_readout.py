@@ -41,7 +41,14 @@ def brute(read, train):
     return v
 
 
-PLAIN = [Rate(), *(kind(leak) for kind in (LastMembrane, MeanMembrane, MaxMembrane) for leak in (Factor(1.0), Euler(3.0), Exact(2.0)))]
+PLAIN = [
+    Rate(),
+    *(
+        kind(leak)
+        for kind in (LastMembrane, MeanMembrane, MaxMembrane)
+        for leak in (Factor(1.0), Euler(3.0), Exact(2.0))
+    ),
+]
 
 
 @pytest.mark.parametrize("spikes", [True, False], ids=["spikes", "analog"])

@@ -135,7 +135,9 @@ def test_a_stream_goes_on_beyond_the_networks_own_steps_and_takes_changing_input
 def test_a_stream_has_its_own_seed():
     snn = network("conv", 6, Bernoulli())
     x = cases.images(snn.encode, 3, 6)
-    scores = [torch.stack([s(x) for _ in range(6)]) for s in (snn.stream(1), snn.stream(1), snn.stream(2), snn.stream())]
+    scores = [
+        torch.stack([s(x) for _ in range(6)]) for s in (snn.stream(1), snn.stream(1), snn.stream(2), snn.stream())
+    ]
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
     assert torch.equal(scores[3], snn.scores(x))
 

@@ -168,7 +168,7 @@ def _close(out: Path, options: RunOptions) -> None:
         return
     summary = read_json(out / "summary.json")
     _print(closing_table(summary))
-    print(f"run folder: {out}", file=sys.stderr)
+    print(_plain(f"run folder: {out}"), file=sys.stderr)
     if options.record is not None:
         notes = [note for note in (options.note, summary["note"]) if note]
         write_result(summary | {"goal": options.goal, "note": "; ".join(notes)}, options.record)
@@ -190,6 +190,8 @@ def evaluate(words: list[str]) -> None:
         raise ConfigError(f"{folder} has no config.json that names its data: say --data NAME")
     given = options.data_dir or config.get("data_dir")
     steps = _numbers(options.steps, "--steps") if options.steps else [snn.steps]
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit is {options.limit}, expected at least 1 test sample")
     rows = []
     for t in steps:
         split = data.load(name, data_dir=given).with_steps(t).test
@@ -213,19 +215,20 @@ def compare(words: list[str]) -> None:
     from spikewright.report import comparison_png, comparison_table
     from spikewright.storage import read_json
 
+    settings = {} if options.epochs is None else {"epochs": options.epochs}
+    finished = {word for word in given if (Path(word) / "summary.json").exists()}
+    plans = {word: recipes.get(word).for_data(options.data, **settings) for word in given if word not in finished}
     runs = []
     for word in given:
-        if (Path(word) / "summary.json").exists():
+        if word in finished:
             runs.append(Path(word))
             continue
-        settings = {} if options.epochs is None else {"epochs": options.epochs}
-        recipe = recipes.get(word).for_data(options.data, **settings)
         out = options.out / f"{word}-{Path(options.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
         common = {
             f.name: getattr(options, f.name) for f in fields(options) if f.name in ("data", "data_dir", "limit", "seed")
         }
         print(f"training {word} ...", file=sys.stderr)
-        _train(word, RunOptions(**common), out, asdict(recipe))
+        _train(word, RunOptions(**common), out, asdict(plans[word]))
         runs.append(out)
     summaries = [read_json(run / "summary.json") for run in runs]
     options.out.mkdir(parents=True, exist_ok=True)
@@ -348,6 +351,11 @@ def _print(table: Any) -> None:
     Console(width=wide).print(table)
 
 
+def _plain(text: str) -> str:
+    """Text on one line, with control characters escaped: a terminal must not obey the name of a file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+
+
 def _usage() -> str:
     lines = [f"  {name:<10} {(f.__doc__ or '').splitlines()[0]}" for name, f in COMMANDS.items()]
     return "\n".join(
@@ -376,7 +384,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
         code, line = _verdict(error)
-        print(" ".join(f"error: {line}".split()), file=sys.stderr)
+        print(_plain(f"error: {line}"), file=sys.stderr)
         return code
 
 

@@ -184,6 +184,7 @@ def _run(
             _start(folder, session, config)
         with isolated_randomness(), _no_empty_run(session):
             phase, facts = _phases(plan, session)
+        stamp["command"] = config.get("command", stamp["command"])  # of the run's beginning, if it was resumed
         summary = _summary(plan, session, config, phase, facts) | stamp
         if folder is not None:
             phase.snn.save(folder.path)
@@ -209,7 +210,8 @@ def _start(folder: RunFolder, session: Session, config: dict[str, Any]) -> None:
     path = folder.path / "config.json"
     if path.exists():
         raise ConfigError(f"{folder.path} already holds a run: choose another --out, or go on with it by --resume")
-    write_json(path, config | {"data_checksum": session.data.checksum, "version": spikewright.__version__})
+    facts = {"data_checksum": session.data.checksum, "version": spikewright.__version__, "command": provenance.command()}
+    write_json(path, config | facts)
 
 
 def _take_up(session: Session, config: dict[str, Any], path: Path) -> None:

@@ -23,7 +23,9 @@ def paths(name):
 
 
 def test_the_kernels_are_listed():
-    assert {"spikewright.kernels", "spikewright.kernels.reference"} <= set(paths("integrate_and_fire")) & set(paths("low_pass"))
+    assert {"spikewright.kernels", "spikewright.kernels.reference"} <= set(paths("integrate_and_fire")) & set(
+        paths("low_pass")
+    )
 
 
 @pytest.mark.parametrize("path", paths("low_pass"))

@@ -53,14 +53,23 @@ DTYPES = (torch.float16, torch.bfloat16, F32, F64)
 def import_all() -> list[str]:
     """Import every module of the package except the command line; their names."""
     found = [m.name for m in pkgutil.walk_packages(spikewright.__path__, "spikewright.")]
-    names = [n for n in found if n.split(".")[1] not in ("cli", "__main__")]
+    names = [n for n in found if n.split(".")[1] != "cli" and not n.endswith("__main__")]
     for name in names:
         importlib.import_module(name)
     return names
 
 
 import_all()
-ABSTRACT = (Temporal, neurons.IntegrateAndFire, encode.Encoder, encode.Latency, readout.Readout, losses.Loss, Leak, Reset)
+ABSTRACT = (
+    Temporal,
+    neurons.IntegrateAndFire,
+    encode.Encoder,
+    encode.Latency,
+    readout.Readout,
+    losses.Loss,
+    Leak,
+    Reset,
+)
 
 
 def listed(base: type) -> list[type]:
@@ -184,7 +193,8 @@ def fired(case: Case, module: Temporal, x: Tensor, out: Tensor) -> Tensor:
     """Which neurons fired; for a synapse, where its input did."""
     if case.fired:
         return case.fired(out)
-    return (out if module.spikes else x) != 0
+    spikes = module.spikes_in(out)
+    return (x if spikes is None else spikes) != 0
 
 
 def assert_active(spikes: Tensor) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from cases import assert_active, network
 
-STEPS, BATCH = 8, 7
+STEPS, BATCH = 6, 5
 
 
 def assert_invariant(snn, x, exact=True):
@@ -53,7 +53,7 @@ def test_scores_and_classes_with_every_encoder_and_readout(case, read):
     torch.testing.assert_close(single, whole, rtol=1e-12, atol=1e-12)
     classes = snn.predict(x)
     assert classes.dtype == torch.long and classes.shape == (BATCH,)
-    for batch in (1, 2, 7, 100):
+    for batch in (1, 2, 100):
         assert torch.equal(snn.predict(x, batch=batch), classes)
     assert torch.equal(snn.scores(x), whole)
 
@@ -72,4 +72,6 @@ def test_another_generator_state_gives_other_noise_and_the_same_state_the_same(n
     assert not torch.equal(out(1), out(2))
     g = torch.Generator().manual_seed(1)
     assert not torch.equal(snn.run(x, generator=g).out, snn.run(x, generator=g).out)
-    assert torch.equal(snn.scores(x, generator=torch.Generator().manual_seed(1))[-1], snn(x, torch.Generator().manual_seed(1)))
+    assert torch.equal(
+        snn.scores(x, generator=torch.Generator().manual_seed(1))[-1], snn(x, torch.Generator().manual_seed(1))
+    )

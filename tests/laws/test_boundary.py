@@ -343,7 +343,9 @@ def parts_of(name):
     return found + [n for n, b in snn.named_buffers() if b.is_floating_point()]
 
 
-WEIGHTS = [(name, part) for name in ("conv", "norm", "skip", "plif", "if", "tssl", "synapse") for part in parts_of(name)]
+WEIGHTS = [
+    (name, part) for name in ("conv", "norm", "skip", "plif", "if", "tssl", "synapse") for part in parts_of(name)
+]
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -359,9 +361,9 @@ def test_a_weight_that_is_not_finite_stops_the_run_and_names_a_layer(name, part,
     layer = part.removeprefix("body.").rsplit(".", 1)[0]
     for act in (snn, lambda x: snn.scores(x, chunk=1), lambda x: snn.stream()(x), snn.predict):
         text = refused(lambda act=act: act(GOOD), kind=NumericError)
-        assert any(n.removeprefix("body.") and f"{n.removeprefix('body.')!r}" in text for n, _ in snn.named_modules()), (
-            f"names no layer: {text}; the value is in {layer}"
-        )
+        assert any(
+            n.removeprefix("body.") and f"{n.removeprefix('body.')!r}" in text for n, _ in snn.named_modules()
+        ), f"names no layer: {text}; the value is in {layer}"
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -416,7 +418,9 @@ def test_one_sample_one_step_and_one_class_are_enough(case):
 
 @pytest.mark.parametrize("case", cases.encoder_cases(), ids=repr)
 def test_one_sample_one_step_and_one_output_are_enough_for_a_network(case):
-    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), Synapse(Factor(0.5)), LIF(v_th=0.05), nn.Linear(1, 1), TSSLNeuron())
+    body = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 1), Synapse(Factor(0.5)), LIF(v_th=0.05), nn.Linear(1, 1), TSSLNeuron()
+    )
     snn = SNN(body, 1, case.make())
     assert snn(cases.images(snn.encode, 1, 1, F32)).shape == (1, 1)
     assert Run(*snn.run(cases.images(snn.encode, 1, 1, F32))).out.shape == (1, 1, 1)

@@ -6,9 +6,10 @@ import torch
 from cases import DTYPES, F32, F64, assert_active, network
 
 from spikewright import noise
-from spikewright.encode import LinearLatency, LogLatency
+from spikewright.encode import Frames, LinearLatency, LogLatency
 from spikewright.neurons import IF, LIF, DoubleExponential, Euler, ExactJump, Factor, HeldDropout, Synapse
 from spikewright.readout import LastMembrane, MaxMembrane, MeanMembrane, Rate, Vote
+from spikewright.snn import SNN
 
 HALF = (torch.float16, torch.bfloat16)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -46,25 +47,25 @@ def test_a_readout_hands_on_the_dtype_of_the_outputs(case, dtype):
     assert case.make().run(out)[0].dtype == dtype
 
 
-@each_dtype
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 @pytest.mark.parametrize("case", cases.loss_cases(), ids=repr)
-def test_a_loss_is_a_finite_scalar_of_at_least_its_inputs_precision(case, dtype):
+def test_a_loss_is_a_finite_scalar_of_its_inputs_precision(case, dtype):
     run, target = cases.run_of(6, 3, 4, dtype)
     loss = case.make()(run, target)
     exact = case.make()(cases.Run(run.out.double(), run.scores.double()), target)
-    assert loss.shape == () and torch.finfo(loss.dtype).eps <= torch.finfo(dtype).eps
+    assert loss.shape == () and loss.dtype == dtype
     assert loss.double().item() == pytest.approx(exact.item(), rel=8 * torch.finfo(dtype).eps)
 
 
 @each_dtype
 @pytest.mark.parametrize("name", cases.NETWORKS)
-def test_a_network_runs_in_every_dtype(name, dtype):
+def test_a_network_runs_in_every_dtype_and_scores_in_at_least_float32(name, dtype):
     for case in cases.encoder_cases():
         snn = network(name, 4, case.make(), dtype=dtype)
         x = cases.images(snn.encode, 3, 4, dtype)
         run = snn.run(x)
-        assert run.out.dtype == run.scores.dtype == dtype
-        assert snn.scores(x, chunk=1).dtype == dtype
+        assert run.out.dtype == run.scores.dtype == (F64 if dtype == F64 else F32)
+        assert snn.scores(x, chunk=1).dtype == run.scores.dtype
         assert snn.predict(x).dtype == torch.long
 
 
@@ -97,14 +98,13 @@ def test_a_half_precision_current_gives_the_float32_result_rounded(make, dtype):
     [Rate(), LastMembrane(), MeanMembrane(), MaxMembrane(Factor(0.99)), Vote(2), Vote(2, MeanMembrane())],
     ids=repr,
 )
-def test_a_half_precision_output_gives_the_float32_scores_rounded(read, dtype):
+def test_half_precision_spikes_give_the_float32_scores(read, dtype):
     """400 steps: a count kept in bfloat16 stops at 256."""
     g = torch.Generator().manual_seed(0)
-    out = (torch.rand(400, 3, 6, generator=g) < torch.rand(6, generator=g) * 0.3 + 0.7).to(dtype)
-    assert_active(out)
-    found, wanted = read.run(out)[0].float(), read.run(out.float())[0]
-    eps = torch.finfo(dtype).eps
-    assert torch.allclose(found, wanted, rtol=eps, atol=eps)
+    spikes = (torch.rand(3, 400, 6, generator=g) < torch.rand(6, generator=g) * 0.3 + 0.7).to(dtype)
+    assert_active(spikes)
+    snn = SNN(torch.nn.Flatten(), 400, Frames(), read)
+    assert torch.equal(snn.scores(spikes), snn.scores(spikes.float()))
 
 
 @each_dtype
@@ -114,8 +114,7 @@ def test_a_value_fires_once_however_many_steps_there_are(encoder, dtype):
     x = torch.linspace(0.3, 1, 50, dtype=F64).to(dtype)[None]
     steps = 2600 if dtype == torch.float16 else 600
     spikes = encoder.run(x, 0, steps, steps)
-    assert_fires_once = spikes.float().sum(0)
-    assert (assert_fires_once == 1).all()
+    assert (spikes.float().sum(0) == 1).all()
 
 
 def test_a_float64_network_keeps_float64_precision_in_held_dropout():

@@ -21,7 +21,7 @@ from spikewright.neurons import (
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
-SMOOTH = cases.integrate_and_fire(cases.ATTACHED, Smooth(Sigmoid(2.0)))[:]
+SMOOTH = cases.integrate_and_fire(cases.ATTACHED, Smooth(Sigmoid(2.0)))
 LINEAR = [c for c in cases.temporal_cases() if c.name.startswith(("Synapse", "DoubleExponential", "HeldDropout"))]
 UNROLLED = [c for c in cases.temporal_cases() if not c.name.startswith("TSSL")]
 
@@ -63,7 +63,8 @@ def test_gradcheck_of_every_loss(case):
     loss = case.make()
     run, target = cases.run_of(6, 3, 4)
     out, scores = (10 * run.out).requires_grad_(), run.scores.requires_grad_()
-    used = [t for t, g in zip((out, scores), grad(loss(Run(out, scores), target), (out, scores), allow_unused=True)) if g is not None]
+    found = grad(loss(Run(out, scores), target), (out, scores), allow_unused=True)
+    used = [t for t, g in zip((out, scores), found, strict=True) if g is not None]
     assert used
 
     def function(*_):
@@ -115,7 +116,8 @@ def test_the_gradient_of_a_network_is_that_of_its_steps(name):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: LIF(), lambda: IF(), lambda: PLIF(), lambda: TSSLNeuron(), lambda: LIF(surrogate=Learnable(ATan()))]
+    "make",
+    [lambda: LIF(), lambda: IF(), lambda: PLIF(), lambda: TSSLNeuron(), lambda: LIF(surrogate=Learnable(ATan()))],
 )
 def test_a_second_derivative_through_a_hard_spike_raises(make):
     module = make().double()
@@ -142,7 +144,8 @@ def test_every_parameter_of_every_network_gets_a_finite_gradient(name):
     snn = network(name).train()
     run = snn.run(cases.images(snn.encode, 4, snn.steps))
     assert_active(run.out)
-    for (label, p), g in zip(snn.named_parameters(), grad(run.scores[-1].square().sum(), list(snn.parameters()))):
+    found = grad(run.scores[-1].square().sum(), list(snn.parameters()))
+    for (label, p), g in zip(snn.named_parameters(), found, strict=True):
         assert g.isfinite().all() and (g != 0).any() and g.shape == p.shape, label
 
 
@@ -166,7 +169,10 @@ def test_detached_resets_cut_exactly_the_way_through_the_spike():
         def curve(self, x):
             return 0 * x
 
-    for attached, detached in ((cases.HardReset(detach=False), cases.HardReset()), (cases.Subtract(False), cases.Subtract())):
+    for attached, detached in (
+        (cases.HardReset(detach=False), cases.HardReset()),
+        (cases.Subtract(False), cases.Subtract()),
+    ):
         found = []
         for reset in (attached, detached):
             module = LIF(leak=Factor(0.8), reset=reset, surrogate=Flat())

@@ -10,14 +10,14 @@ from cases import F32, F64, assert_active, network
 
 from spikewright import encode, readout
 
-STEPS, BATCH = 20, 3
+STEPS, BATCH = 10, 3
 
 
 def cut(total: int, seed: int) -> list[int]:
     """Random block lengths that add up to `total`."""
     rng, left, found = random.Random(seed), total, []
     while left:
-        found.append(rng.randint(1, min(left, 7)))
+        found.append(rng.randint(1, min(left, 4)))
         left -= found[-1]
     return found
 

@@ -67,7 +67,7 @@ def test_at_exactly_the_threshold_it_fires_unless_strict(strict):
 F_I = [(1.0, math.inf), (1.01, 92.302410), (1.1, 47.957905), (1.5, 21.972246), (2.0, 13.862944), (5.0, 4.462871)]
 
 
-@pytest.mark.parametrize("h", [0.1, 0.02])
+@pytest.mark.parametrize("h", [0.1, 0.04])
 def test_the_f_i_curve_of_an_exact_leak(h):
     """tau = 20 ms, threshold 1: intervals of 20 ln(RI / (RI - 1)) ms, rounded up to the grid of h ms."""
     x = torch.tensor([ri for ri, _ in F_I], dtype=F64)
@@ -88,7 +88,8 @@ def test_the_f_i_curve_of_an_exact_leak(h):
 
 def test_a_leaky_neuron_keeps_its_analytic_rate_within_one_spike_at_every_step():
     for ri in (1.3, 2.0, 4.0):
-        spikes, _ = LIF(leak=Exact(500.0)).run(torch.full((4000, 1, 1), ri, dtype=F64))
+        with torch.no_grad():
+            spikes, _ = LIF(leak=Exact(500.0)).run(torch.full((4000, 1, 1), ri, dtype=F64))
         interval = 500 * math.log(ri / (ri - 1))
         t = torch.arange(1, 4001, dtype=F64)
         assert spikes.sum() >= 4

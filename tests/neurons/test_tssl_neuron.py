@@ -171,3 +171,18 @@ def test_the_state_handed_in_takes_no_gradient():
     out, _, _ = _TSSL.apply(x, v, torch.zeros(2, 3), 5.0, 3.0, 1.0)
     assert_active(risen(out))
     assert torch.autograd.grad(out.sum(), [x, v], allow_unused=True)[1] is None
+
+
+def test_the_spikes_are_read_back_from_the_currents():
+    for dtype in (F64, torch.float32, torch.bfloat16):
+        module = TSSLNeuron()
+        x = cases.drive(module, (30, 3, 8), F64).to(dtype)
+        out, _ = module.run(x)
+        exact, _ = module.run(x.to(F64))
+        spikes = module.spikes_in(out)
+        assert_active(spikes)
+        assert torch.equal(spikes != 0, risen(exact))
+        first, state = module.run(x[:11])
+        second, _ = module.run(x[11:], state)
+        again = torch.cat([module.spikes_in(first), module.spikes_in(second, state)])
+        assert torch.equal(again, spikes)

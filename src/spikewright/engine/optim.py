@@ -27,11 +27,10 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"{name}: lr is {self.lr}, expected a finite learning rate above 0")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ConfigError(f"{name}: weight_decay is {self.weight_decay}, expected a finite number of at least 0")
+        _expect(self, "lr", 0 < self.lr < math.inf, "a finite learning rate above 0")
+        _expect(self, "weight_decay", 0 <= self.weight_decay < math.inf, "a finite number of at least 0")
+        if hasattr(self, "betas"):
+            _expect(self, "betas", all(0 <= beta < 1 for beta in self.betas), "two numbers from 0 to below 1")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimiser over these parameters."""
@@ -68,6 +67,11 @@ class SGD(Optimizer):
     momentum: float = 0.9
     nesterov: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "momentum", 0 <= self.momentum < 1, "a number from 0 to below 1")
+        _expect(self, "momentum", self.momentum > 0 or not self.nesterov, "a number above 0 for Nesterov's form")
+
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
@@ -83,6 +87,9 @@ class Schedule:
     """
 
     warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        _expect(self, "warmup", 0 <= self.warmup < math.inf, "epochs, a finite number of at least 0")
 
     def factor(self, epoch: float, epochs: int) -> float:
         """Factor at `epoch` (fractional, counted from 0) of `epochs`."""
@@ -109,6 +116,10 @@ class Cosine(Schedule):
 
     minimum: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "minimum", 0 <= self.minimum <= 1, "a fraction of the learning rate, from 0 to 1")
+
     def curve(self, epoch: float, epochs: int) -> float:
         done = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
         return self.minimum + (1 - self.minimum) * 0.5 * (1 + math.cos(math.pi * done))
@@ -121,5 +132,15 @@ class StepDecay(Schedule):
     every: int = 30
     factor_each: float = 0.1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "every", self.every >= 1, "epochs, at least 1")
+        _expect(self, "factor_each", 0 < self.factor_each < math.inf, "a finite factor above 0")
+
     def curve(self, epoch: float, epochs: int) -> float:
         return self.factor_each ** int(epoch // self.every)
+
+
+def _expect(part: object, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{type(part).__name__}: {name} is {getattr(part, name)}, expected {expected}")

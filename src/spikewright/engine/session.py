@@ -73,6 +73,8 @@ class Session:
             raise ConfigError(
                 f"validation is {self.validation}, expected a fraction of the training set from 0 to below 1"
             )
+        if not self.checkpoint_minutes >= 0:
+            raise ConfigError(f"checkpoint_minutes is {self.checkpoint_minutes}, expected minutes, at least 0")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         self.accelerator = self._accelerator()

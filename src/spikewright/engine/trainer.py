@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from spikewright.data import Split
 from spikewright.engine.session import Interrupted, Session, mixed_seed, seed_all
@@ -130,15 +131,19 @@ class Trainer:
         # Processes average their gradients: a sum over the batch, or shares of unequal size, must be weighed.
         share = world if self.fit.loss.summed else world * len(mine) / len(indices)
         self.accelerator.backward(loss * share if share != 1 else loss)
-        norm = self.accelerator.clip_grad_norm_(self.snn.parameters(), self.fit.clip or math.inf)
+        norm = get_total_norm([p.grad for p in self.snn.parameters() if p.grad is not None])
         if not (loss.isfinite() and norm.isfinite()):
             raise self._numeric_error(x, loss, epoch, step)
+        if self.fit.clip is not None:
+            clip_grads_with_norm_(self.snn.parameters(), self.fit.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.fit.weight_clamp is not None:
             with torch.no_grad():
                 for p in self.snn.parameters():
                     p.clamp_(-self.fit.weight_clamp, self.fit.weight_clamp)
+        if not get_total_norm(self.snn.parameters(), math.inf).isfinite():
+            raise self._numeric_error(x, loss, epoch, step)
         return self._sums(loss.detach(), hits(scores, y), len(mine), len(indices))
 
     def _sums(self, loss: Tensor, hit: Tensor, mine: int, batch: int) -> tuple[float, int]:
@@ -209,7 +214,10 @@ class Trainer:
         bad = [n for n, p in self.snn.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
         if bad:  # gradients flow backwards: the last one is where it began
             return NumericError(f"gradient of {bad[-1]!r} is NaN or infinite in {where}: {remedy}")
-        return NumericError(f"loss is {float(loss)} in {where}, though all layers are finite: {remedy}")
+        bad = [n for n, p in self.snn.named_parameters() if not p.isfinite().all()]
+        if bad:
+            return NumericError(f"{bad[0]!r} is NaN or infinite after {where}: {remedy}")
+        return NumericError(f"the loss or its gradient's norm overflows in {where}: {remedy}")
 
     @torch.no_grad()
     def _first_bad_layer(self, x: Tensor) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from spikewright.data import Dataset
 from spikewright.errors import ConfigError
@@ -39,6 +40,13 @@ class Recipe:
     steps: int = field(default=5, kw_only=True)
     """Time steps T."""
 
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for name in (f.name for f in fields(self)):
+            value, expected = getattr(self, name), _misfit(getattr(self, name), kinds[name])
+            if expected:
+                raise ConfigError(f"recipe {self.name!r}: {name} is {value!r}, expected {expected}")
+
     def plan(self, data: Dataset) -> Iterator[Phase]:
         """The phases, in order; the network of the last one is the result."""
         raise NotImplementedError
@@ -54,6 +62,17 @@ class Recipe:
             if key not in known:
                 raise ConfigError(f"recipe {cls.name!r} has no setting {key!r}; it has {', '.join(sorted(known))}")
         return cls(**{**cls.presets.get(name, {}), **settings})
+
+
+def _misfit(value: Any, kind: Any) -> str:
+    """What a field of this type expects, when `value` is not that; "" when it is, or for types other than these."""
+    if get_origin(kind) is Literal:
+        return "" if value in get_args(kind) else " or ".join(map(repr, get_args(kind)))
+    if kind is int:
+        return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    if kind is float:
+        return "" if isinstance(value, (int, float)) and math.isfinite(value) else "a finite number"
+    return ""
 
 
 def recipe(

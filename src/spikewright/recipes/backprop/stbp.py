@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from spikewright.arch import arch
@@ -58,11 +58,12 @@ class STBP(Recipe):
     """The released code's x 0.1 every 40 epochs, or a cosine for runs much shorter than its 100."""
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
+        window = Rectangle(self.width)
         neuron = LIF(
             leak=Factor(self.leak),
             v_th=self.v_th,
             reset=HardReset(detach=False),
-            surrogate=Rectangle(self.width, 1 / (2 * self.width)),
+            surrogate=replace(window, height=1 / (2 * window.width)),
             strict=True,
         )
         body = arch(self.arch, data, neuron, spiking_output=True)

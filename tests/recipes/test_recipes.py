@@ -1,0 +1,167 @@
+"""Laws of recipes, over all that a listing of the folder finds."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import spikewright as sw
+from spikewright import recipes
+from spikewright.errors import ConfigError
+from spikewright.measure import evaluation, firing_rates
+from spikewright.recipes import Recipe
+
+NAMES = recipes.names()
+SMALL = {"arch": "16C3-P2-64-10", "epochs": 4, "batch": 20}
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "TIMED_SECONDS", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def settings(name: str) -> dict[str, Any]:
+    """Small settings, as far as the recipe has such fields."""
+    known = {f.name for f in fields(recipes.get(name))}
+    faster = {"lr": 5e-3, "schedule": "cosine", "steps": 5}
+    return {k: v for k, v in (SMALL | faster).items() if k in known}
+
+
+@cache
+def trained(name: str) -> sw.SNN:
+    return sw.train(name, "digits", limit=600, progress=False, **settings(name))
+
+
+def images(count: int = 24) -> torch.Tensor:
+    return sw.load("digits").test.batch(torch.arange(count))
+
+
+def test_the_listing_finds_every_file() -> None:
+    root = Path(inspect.getfile(recipes)).parent
+    files = {path.stem.replace("_", "-") for path in root.glob("*/*.py") if path.stem != "__init__"}
+    assert files == set(NAMES) and {"surrogate", "stbp", "tssl-bp"} <= files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_what_it_is(name: str) -> None:
+    kind = recipes.get(name)
+    row = next(row for row in recipes.listing() if row["name"] == name)
+    assert issubclass(kind, Recipe) and row["paper"] and row["family"]
+    assert row["about"] and "\n" not in row["about"] and row["about"].endswith(".")
+    assert len((kind.__doc__ or "").strip().splitlines()) > 1
+    assert not (kind.__doc__ or "").startswith(f"{kind.__name__}(")  # the one that dataclass makes up
+    assert all(0 < figure <= 100 for figure in row["reports"].values())
+    json.dumps(row, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_has_a_type_a_default_and_a_sentence(name: str) -> None:
+    kind = recipes.get(name)
+    body = ast.parse(inspect.getsource(kind)).body[0].body
+    told = {
+        line.target.id: after.value.value
+        for line, after in zip(body, body[1:], strict=False)
+        if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    for field in fields(kind):
+        assert field.type
+        assert hasattr(kind(), field.name)
+        if field.name != "steps":
+            assert told[field.name].strip().endswith("."), field.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_set_fields_that_exist_and_build(name: str) -> None:
+    kind = recipes.get(name)
+    for data, preset in kind.presets.items():
+        assert data in sw.data.names(), data
+        assert preset.keys() <= {f.name for f in fields(kind)}, data
+        kind.for_data(data)
+    assert set(kind.reports) <= set(sw.data.names())
+    with pytest.raises(ConfigError, match="no-such") as caught:
+        kind.for_data("digits", **{"no-such": 1})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_preset_for_digits_trains(name: str) -> None:
+    snn = sw.train(name, "digits", limit=100, epochs=1, progress=False)
+    assert snn(images(4)).shape == (4, 10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns(name: str) -> None:
+    found = sw.evaluate(trained(name), sw.load("digits").test)
+    assert found.accuracy >= 0.6
+    assert not found.silent
+    assert all(0 < rate < 1 for rate in found.rates.values()), found.rates
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_steps_at_once_one_by_one_and_streamed_are_the_same(name: str) -> None:
+    snn = trained(name).double()
+    try:
+        x = images().double()
+        with torch.no_grad():
+            whole = snn.scores(x, generator=torch.Generator().manual_seed(3))
+            single = snn.scores(x, chunk=1, generator=torch.Generator().manual_seed(3))
+            torch.testing.assert_close(single, whole, rtol=1e-12, atol=1e-12)
+            assert torch.equal(single.argmax(-1), whole.argmax(-1)) and whole.std() > 0
+            stream = snn.stream(seed=int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(3))))
+            for t in range(snn.steps):
+                torch.testing.assert_close(stream(x), whole[t], rtol=1e-12, atol=1e-12)
+        rates = firing_rates(snn, x)
+        assert all(0.001 < rate < 0.99 for rate in rates.values()), rates
+    finally:
+        snn.float()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded_it_predicts_the_same(name: str, tmp_path: Path) -> None:
+    snn = trained(name)
+    snn.save(tmp_path)
+    loaded = sw.load_model(tmp_path)
+    x = images(100)
+    assert torch.equal(loaded(x), snn(x))
+    assert torch.equal(loaded.predict(x), snn.predict(x))
+    assert (loaded.steps, repr(loaded)) == (snn.steps, repr(snn))
+
+
+def test_tssl_bp_keeps_its_paper() -> None:
+    recipe = recipes.get("tssl-bp").for_data("digits")
+    (phase,) = recipe.plan(sw.load("digits"))
+    assert phase.clip == 1.0 and phase.weight_clamp == 4.0 and phase.loss.summed
+    assert isinstance(phase.optimizer, sw.optim.AdamW) and phase.batch == 50
+    layers = [m for m in phase.snn.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert layers and all(layer.bias is None for layer in layers)
+    wild = sw.train("tssl-bp", "digits", limit=100, epochs=1, lr=3.0, arch="4C3-P2-20-10", progress=False)
+    assert max(float(p.detach().abs().max()) for p in wild.parameters()) == 4.0
+
+
+def test_stbp_keeps_its_paper() -> None:
+    recipe = recipes.get("stbp").for_data("digits")
+    (phase,) = recipe.plan(sw.load("digits"))
+    layers = [m for m in phase.snn.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert layers and all(layer.bias is not None for layer in layers)
+    last = [m for m in phase.snn.body.modules() if not any(m.children())][-1]
+    assert isinstance(last, sw.LIF) and last.spikes
+    scores = trained("stbp").scores(images())
+    assert torch.equal(scores[-1] * len(scores), (scores[-1] * len(scores)).round())  # rates of whole spikes
+    assert not phase.loss.summed and not isinstance(phase.snn.encode, sw.encode.Direct)
+
+
+def test_the_baseline_ends_without_a_neuron() -> None:
+    (phase,) = recipes.get("surrogate").for_data("digits").plan(sw.load("digits"))
+    last = [m for m in phase.snn.body.modules() if not any(m.children())][-1]
+    assert isinstance(last, nn.Linear)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in phase.snn.modules())
