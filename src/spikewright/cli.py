@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from spikewright.errors import ConfigError, SpikewrightError
+from spikewright.errors import ConfigError, ModelFileError, SpikewrightError
 
 __all__ = ["main"]
 
@@ -185,6 +185,8 @@ def evaluate(words: list[str]) -> None:
     folder = Path(run)
     snn = model_file.load_model(folder)
     config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    if not isinstance(config, dict) or not isinstance(config.get("data", ""), str):
+        raise ModelFileError(f"{folder / 'config.json'} is not a run's configuration: restore it from a copy")
     name = options.data or config.get("data")
     if name is None:
         raise ConfigError(f"{folder} has no config.json that names its data: say --data NAME")

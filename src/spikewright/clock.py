@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from spikewright.errors import ConfigError, NumericError
 
-__all__ = ["Clock", "Temporal"]
+__all__ = ["Clock", "Temporal", "finite"]
 
 State = Any  # a tensor or a (nested) tuple of tensors; None is rest
 StateKey = tuple[nn.Module, int]
+_REMEDY = "look for NaN in the weights or the input, or lower the learning rate"
 
 
 class Clock:
@@ -27,14 +28,16 @@ class Clock:
     Args:
         steps: number of steps T in this block.
         state: what an earlier block left (`clock.left`), or None to start from rest.
+        root: the body whose layers' names messages use.
 
     A module that is called several times in one forward (one activation shared by two places) keeps one state a call.
     """
 
     _running: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
-    def __init__(self, steps: int, state: dict[StateKey, State] | None = None):
+    def __init__(self, steps: int, state: dict[StateKey, State] | None = None, root: nn.Module | None = None):
         self.steps = steps
+        self.root = root
         self.left: dict[StateKey, State] = {}
         self._start = state or {}
         self._calls: Counter[nn.Module] = Counter()
@@ -68,28 +71,34 @@ class Clock:
             )
         key = (module, self._calls[module])
         self._calls[module] += 1
+        if not finite(x):
+            raise NumericError(f"the current into layer {self._name(module)} is NaN or infinite: {_REMEDY}")
         block = x.reshape(self.steps, x.shape[0] // self.steps, *x.shape[1:])
         out, self.left[key] = module.run(block, self._start.get(key))
         return out.flatten(0, 1)
+
+    def _name(self, module: nn.Module) -> str:
+        named = self.root.named_modules() if self.root is not None else ()
+        return f"{next((n for n, m in named if m is module), '?')!r} ({type(module).__name__})"
 
     def began(self, module: Temporal) -> State:
         """The state that the latest call of `module` started from; None is rest."""
         return self._start.get((module, self._calls[module] - 1))
 
-    def check(self, root: nn.Module) -> None:
-        """Raise NumericError naming the first temporal module of `root` whose state is NaN or infinite.
+    def check(self) -> None:
+        """Raise NumericError naming the first temporal module whose state is NaN or infinite.
 
-        A NaN membrane never crosses its threshold: the neuron only goes quiet and the outputs stay finite, so the
-        states are looked at, not the outputs.
+        A NaN membrane never crosses its threshold: the neuron only goes quiet and the outputs stay finite, so currents
+        and states are looked at, not only outputs.
         """
         for (module, _), state in self.left.items():
-            for tensor in _tensors(state):
-                if tensor.is_floating_point() and not tensor.isfinite().all():
-                    name = next((n for n, m in root.named_modules() if m is module), "?")
-                    raise NumericError(
-                        f"membrane of layer {name!r} ({type(module).__name__}) is NaN or infinite: look for NaN in the "
-                        "weights or the input, or lower the learning rate"
-                    )
+            if not all(finite(t) for t in _tensors(state) if t.is_floating_point()):
+                raise NumericError(f"the membrane of layer {self._name(module)} is NaN or infinite: {_REMEDY}")
+
+
+def finite(x: Tensor) -> bool:
+    """Whether all of x is finite; one pass over memory when it is (a sum keeps NaN and infinity)."""
+    return bool(x.detach().sum().isfinite()) or bool(x.isfinite().all())
 
 
 def _tensors(state: State) -> list[Tensor]:

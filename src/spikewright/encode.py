@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikewright import noise
 from spikewright.errors import ConfigError, DataError
+from spikewright.kernels import raised
 
 __all__ = ["Bernoulli", "Direct", "Encoder", "Frames", "Latency", "LinearLatency", "LogLatency", "Poisson"]
 
@@ -131,7 +132,7 @@ class Latency(Encoder):
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
         _expect_unit(type(self).__name__, x)
         at = torch.arange(start, stop, device=x.device).view(-1, *[1] * x.dim())
-        return (self.times(x, steps) == at).to(x.dtype)
+        return (self.times(raised(x), steps) == at).to(x.dtype)
 
 
 @dataclass(frozen=True)

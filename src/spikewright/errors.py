@@ -6,6 +6,8 @@ found, what was expected and the remedy. The command line prints that line on st
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 __all__ = [
     "BusyError",
     "ConfigError",
@@ -14,7 +16,10 @@ __all__ = [
     "NumericError",
     "ResourceError",
     "SpikewrightError",
+    "expect",
 ]
+
+T = TypeVar("T")
 
 
 class SpikewrightError(Exception):
@@ -57,3 +62,10 @@ class BusyError(SpikewrightError):
     """The run folder is in use by another process."""
 
     code = 7
+
+
+def expect(owner: str, name: str, value: Any, kind: type[T]) -> T:
+    """`value` if it is a `kind`; a ConfigError that says what `owner` wants for `name` if not."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{owner}: {name} is {value!r}, expected a {kind.__name__} (an instance, not its class)")
+    return value

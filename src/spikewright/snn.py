@@ -6,22 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from spikewright.clock import Clock
+from spikewright.clock import Clock, finite
 from spikewright.encode import Direct, Encoder, Frames
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import ConfigError, DataError, NumericError, expect
 from spikewright.kernels import raised
 from spikewright.readout import Rate, Readout
 
 __all__ = ["SNN", "Run", "Stream"]
 
-T = TypeVar("T")
+_SHAPE_ERRORS = (  # how torch begins to say that an input does not fit
+    "shapes cannot be multiplied",
+    "expected input",
+    "Expected",
+    "size mismatch",
+    "Kernel size can't",
+    "Output size is too small",
+)
 
 
 class Run(NamedTuple):
@@ -36,6 +43,7 @@ class _Carry:
     """Everything a sequence hands from one block of steps to the next."""
 
     at: int = 0
+    samples: int | None = None
     neurons: dict[Any, Any] = field(default_factory=dict)
     readout: Any = None
 
@@ -55,10 +63,10 @@ class SNN(nn.Module):
 
     def __init__(self, body: nn.Module, steps: int, encode: Encoder | None = None, readout: Readout | None = None):
         super().__init__()
-        self.body = _instance("body", body, nn.Module)
+        self.body = expect("SNN", "body", body, nn.Module)
         self.steps = _checked_steps(steps)
-        self.encode = _instance("encode", encode or Direct(), Encoder)
-        self.readout = _instance("readout", readout or Rate(), Readout)
+        self.encode = expect("SNN", "encode", Direct() if encode is None else encode, Encoder)
+        self.readout = expect("SNN", "readout", Rate() if readout is None else readout, Readout)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class scores after the last step: x [B, ...] -> [B, C]."""
@@ -72,7 +80,7 @@ class SNN(nn.Module):
             generator: source of the encoder's seed; without one the seed is 0, so that a second call gives the same.
         """
         steps = self.steps if steps is None else _checked_steps(steps)
-        return self._advance(_checked_input(x), steps, steps, _seed(generator), _Carry())
+        return self._advance(self._input(x), steps, steps, _seed(generator), _Carry())
 
     @torch.no_grad()
     def scores(
@@ -84,7 +92,7 @@ class SNN(nn.Module):
         """
         steps = self.steps if steps is None else _checked_steps(steps)
         chunk = steps if chunk is None else _checked_steps(chunk, "chunk")
-        x, seed, carry = _checked_input(x), _seed(generator), _Carry()
+        x, seed, carry = self._input(x), _seed(generator), _Carry()
         return torch.cat(
             [self._advance(x, min(chunk, steps - t), steps, seed, carry).scores for t in range(0, steps, chunk)]
         )
@@ -96,15 +104,18 @@ class SNN(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor | np.ndarray, batch: int = 256) -> Tensor:
         """Classes of images [B, C, H, W], float in 0..1 or uint8 in 0..255: int64 [B], the first of equal scores."""
-        x = torch.as_tensor(images)
-        x = x.float() / 255 if x.dtype == torch.uint8 else x
-        device = next((p.device for p in self.parameters()), x.device)
+        batch = _checked_steps(batch, "batch")
+        like = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
+        try:
+            x = torch.as_tensor(images)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"predict takes images [B, C, H, W] as a tensor or array: {error}") from error
+        if not (x.dtype == torch.uint8 or x.is_floating_point()):
+            raise DataError(f"predict takes float images in 0..1 or uint8 images, found {x.dtype}")
+        x = x.to(like.dtype) / 255 if x.dtype == torch.uint8 else x.to(like.dtype)
         with inference(self):
-            return (
-                torch.cat([self(part.to(device)).argmax(-1).cpu() for part in x.split(batch)])
-                if len(x)
-                else x.new_zeros(0, dtype=torch.long)
-            )
+            parts = [self(part.to(like.device)).argmax(-1).cpu() for part in x.split(batch)] if len(x) else []
+        return torch.cat([torch.zeros(0, dtype=torch.long), *parts])
 
     def materialise(self, x: Tensor) -> None:
         """Give the lazy layers of the body (`arch` without a data set) their sizes from a sample x [B, ...]."""
@@ -118,28 +129,53 @@ class SNN(nn.Module):
 
         save_model(self, Path(folder))
 
+    def _input(self, x: Tensor) -> Tensor:
+        """x, if the network can take it."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise DataError(f"an SNN takes a floating-point tensor [B, ...], found {found}: for uint8 images use predict()")
+        if x.dim() < 2:
+            raise DataError(f"an SNN takes a batch [B, ...], found shape {tuple(x.shape)}: add a batch dimension")
+        own = next((p.dtype for p in self.parameters() if p.is_floating_point()), x.dtype)
+        if x.dtype != own and not torch.is_autocast_enabled(x.device.type):
+            raise DataError(f"the input is {x.dtype}, the network {own}: convert one of them by .to(...)")
+        if not finite(x):
+            kind = "NaN" if x.isnan().any() else "infinity"
+            raise DataError(f"the input holds {kind}: clean the data, a spiking network would only go quiet")
+        return x
+
     def _advance(self, x: Tensor, block: int, steps: int, seed: int, carry: _Carry, streaming: bool = False) -> Run:
         """Run the next `block` steps of a sequence of `steps`, updating `carry`."""
         encode = self.encode.stream if streaming else self.encode.run
         current = encode(x, carry.at, carry.at + block, steps, seed)
-        with Clock(block, carry.neurons) as clock:
+        samples = current.shape[1]
+        if carry.samples not in (None, samples):
+            raise ConfigError(f"this stream runs {carry.samples} samples, found {samples}: a new batch needs a new stream")
+        flat = current.flatten(0, 1)
+        if flat.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+            flat = flat.clone()  # a layer that works in place must not reach the caller's tensor
+        with Clock(block, carry.neurons, self.body) as clock:
             try:
-                out = self.body(current.flatten(0, 1))
+                out = self.body(flat)
             except RuntimeError as error:
-                if not _is_shape_error(error):
+                if not any(part in str(error) for part in _SHAPE_ERRORS):
                     raise
                 raise ConfigError(
                     f"an input of shape {tuple(x.shape)} does not fit the body: {str(error).splitlines()[0]}"
                 ) from error
-        clock.check(self.body)
-        if out.dim() != 2 or out.shape[0] != block * current.shape[1]:
+        clock.check()
+        if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != block * samples:
+            found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ConfigError(
-                f"the body handed on {tuple(out.shape)}, expected [{block * current.shape[1]}, outputs]: end it with a "
-                "dense layer over flattened features and keep the batch dimension"
+                f"the body handed on {found}, expected [{block * samples}, outputs]: end it with a dense layer over "
+                "flattened features and keep the batch dimension"
             )
-        out = raised(out).unflatten(0, (block, current.shape[1]))
+        if not finite(out):
+            last = [name for name, _ in self.body.named_modules()][-1] or type(self.body).__name__
+            raise NumericError(f"the output of the last layer, {last!r}, is NaN or infinite: look for NaN in its weights")
+        out = raised(out).unflatten(0, (block, samples))
         scores, carry.readout = self.readout.run(out, carry.readout)
-        carry.neurons, carry.at = clock.left, carry.at + block
+        carry.neurons, carry.at, carry.samples = clock.left, carry.at + block, samples
         return Run(out, scores)
 
     def extra_repr(self) -> str:
@@ -166,7 +202,7 @@ class Stream:
     def __call__(self, x: Tensor, steps: int = 1) -> Tensor:
         """x [B, ...], the input of the next `steps` steps ([B, steps, ...] for frames) -> scores so far [B, C]."""
         steps = _checked_steps(steps)
-        x = _checked_input(x)
+        x = self.snn._input(x)
         return self.snn._advance(x, steps, self.snn.steps, self._seed, self._carry, streaming=True).scores[-1]
 
 
@@ -182,39 +218,13 @@ def inference(module: nn.Module) -> Iterator[None]:
             m.training = training
 
 
-def _instance(name: str, value: Any, kind: type[T]) -> T:
-    if not isinstance(value, kind):
-        raise ConfigError(f"SNN: {name} is {value!r}, expected a {kind.__name__} (an instance, not its class)")
-    return value
-
-
 def _checked_steps(steps: int, name: str = "steps") -> int:
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ConfigError(f"{name} is {steps!r}, expected a whole number of at least 1")
     return int(steps)
 
 
-def _checked_input(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise DataError(f"an SNN takes a floating-point tensor [B, ...], found {found}: for uint8 images use predict()")
-    if x.dim() < 2:
-        raise DataError(f"an SNN takes a batch [B, ...], found shape {tuple(x.shape)}: add a batch dimension")
-    if not x.isfinite().all():
-        kind = "NaN" if x.isnan().any() else "infinity"
-        raise DataError(f"the input holds {kind}: clean the data, a spiking network would only go quiet")
-    return x
-
-
 def _seed(generator: torch.Generator | None) -> int:
     if generator is None:
         return 0
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
-
-
-def _is_shape_error(error: RuntimeError) -> bool:
-    text = str(error)
-    return any(
-        part in text
-        for part in ("shapes cannot be multiplied", "expected input", "Expected", "size mismatch", "Kernel size can't")
-    )

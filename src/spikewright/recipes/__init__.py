@@ -69,7 +69,8 @@ def _misfit(value: Any, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else " or ".join(map(repr, get_args(kind)))
     if kind is int:
-        return "" if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+        fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return "" if fits else "a whole number of 64 bits"
     if kind is float:
         return "" if isinstance(value, (int, float)) and math.isfinite(value) else "a finite number"
     return ""
