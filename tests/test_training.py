@@ -151,7 +151,8 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 BAD: list[dict[str, Any]] = [
     {"steps": 0}, {"steps": -1}, {"steps": 1.5}, {"steps": "4"}, {"epochs": 0}, {"epochs": -1}, {"epochs": 2.5},
     {"batch": 0}, {"batch": -5}, {"lr": math.nan}, {"lr": -1.0}, {"lr": 0.0}, {"lr": math.inf}, {"tau": 0.5},
-    {"tau": math.nan}, {"alpha": -1.0}, {"alpha": math.nan}, {"arch": "4C3-Q9-10"}, {"arch": ""}, {"arch": "4C3-P2-20-7"},
+    {"tau": math.nan}, {"alpha": -1.0}, {"alpha": math.nan}, {"arch": "4C3-Q9-10"}, {"arch": ""},
+    {"arch": "4C3-P2-20-7"},
     {"arch": "4C99-10"}, {"limit": 0}, {"limit": -3}, {"validation": 1.0}, {"validation": -0.1},
     {"validation": math.nan}, {"device": "cuda:99"}, {"device": "tpu"}, {"precision": "float8"}, {"no_such": 1},
     {"checkpoint_minutes": math.nan}, {"checkpoint_minutes": -1.0},

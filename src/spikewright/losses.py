@@ -5,6 +5,7 @@ A loss sees a `Run`: `out` [T, B, F], what the body handed on, and `scores` [T, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikewright import kernels
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, DataError
 from spikewright.neurons.parts import Euler
 from spikewright.snn import Run
 
@@ -25,7 +26,17 @@ class Loss:
     summed = False
 
     def __call__(self, run: Run, target: Tensor) -> Tensor:
-        """run of a batch, target int64 [B] -> scalar."""
+        """run of a batch, target int64 [B] -> scalar. Raises DataError for labels that are no classes of the run."""
+        batch, classes = run.scores.shape[1:]
+        if not isinstance(target, Tensor) or target.dtype != torch.int64 or target.shape != (batch,):
+            found = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else type(target).__name__
+            raise DataError(f"labels are {found}, expected int64 ({batch},), one class a sample")
+        if batch and not (0 <= int(target.min()) and int(target.max()) < classes):
+            raise DataError(f"labels are {int(target.min())}..{int(target.max())}, expected classes 0..{classes - 1}")
+        return self.of(run, target)
+
+    def of(self, run: Run, target: Tensor) -> Tensor:
+        """The loss itself, which is what a subclass writes."""
         raise NotImplementedError
 
 
@@ -33,7 +44,7 @@ class Loss:
 class CrossEntropy(Loss):
     """Cross-entropy of the final scores (mean logits, membranes)."""
 
-    def __call__(self, run: Run, target: Tensor) -> Tensor:
+    def of(self, run: Run, target: Tensor) -> Tensor:
         return F.cross_entropy(run.scores[-1], target)
 
 
@@ -41,7 +52,7 @@ class CrossEntropy(Loss):
 class RateMSE(Loss):
     """Mean over batch and classes of (onehot - rate)^2 (STBP, Wu et al. 2018, eq. of the loss)."""
 
-    def __call__(self, run: Run, target: Tensor) -> Tensor:
+    def of(self, run: Run, target: Tensor) -> Tensor:
         rate = run.scores[-1]
         return F.mse_loss(rate, F.one_hot(target, rate.shape[-1]).to(rate.dtype))
 
@@ -58,12 +69,15 @@ class KernelSpikeMSE(Loss):
     tau_s: float = 3.0
     summed = True
 
+    def __post_init__(self) -> None:
+        Euler(self.tau_s)  # refuses what is no time constant
+
     def train(self, steps: int) -> Tensor:
         """Desired spikes of the true class, [T]."""
         t = torch.arange(steps)
         return ((t % 2 == 1) if steps >= 10 else (t > 0)).float()
 
-    def __call__(self, run: Run, target: Tensor) -> Tensor:
+    def of(self, run: Run, target: Tensor) -> Tensor:
         decay, gain = Euler(self.tau_s).coefficients()
         wanted, _ = kernels.low_pass(self.train(len(run.out)).to(run.out), None, decay=decay, gain=gain)
         onehot = F.one_hot(target, run.out.shape[-1]).to(run.out.dtype)
@@ -82,12 +96,12 @@ class CountMargin(Loss):
     summed = True
 
     def __post_init__(self) -> None:
-        if not self.desired > self.undesired >= 0:
+        if not math.inf > self.desired > self.undesired >= 0:
             raise ConfigError(
                 f"CountMargin: desired {self.desired} and undesired {self.undesired}: expected desired > undesired >= 0"
             )
 
-    def __call__(self, run: Run, target: Tensor) -> Tensor:
+    def of(self, run: Run, target: Tensor) -> Tensor:
         count = run.out.sum(0)
         true = F.one_hot(target, count.shape[-1]).bool()
         delta = torch.where(true, (count - self.desired).clamp(max=0), (count - self.undesired).clamp(min=0)) / len(

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 import spikewright.arch
 import spikewright.neurons
-from spikewright.encode import Encoder
-from spikewright.errors import ConfigError, ModelFileError
+from spikewright.clock import Temporal
+from spikewright.encode import Encoder, Latency
+from spikewright.errors import ConfigError, ModelFileError, expect
+from spikewright.neurons.integrate_and_fire import IntegrateAndFire
 from spikewright.neurons.parts import Leak, Reset
 from spikewright.readout import Readout
 from spikewright.snn import SNN
@@ -39,7 +41,13 @@ _TORCH = (
 @cache
 def _table() -> dict[str, type]:
     own = [c for base in (nn.Module, Encoder, Readout, Leak, Reset, Surrogate) for c in _subclasses(base)]
-    return {c.__name__: c for c in (*_TORCH, *own) if c in _TORCH or c.__module__.startswith("spikewright.")}
+    mine = {c.__name__: c for c in own if c.__module__.startswith("spikewright.") and not _abstract(c)}
+    return {f"nn.{c.__name__}": c for c in _TORCH} | mine
+
+
+def _abstract(kind: type) -> bool:
+    """A base class, which names no part."""
+    return kind in (Temporal, IntegrateAndFire, Latency)
 
 
 def _subclasses(base: type) -> list[type]:
@@ -49,7 +57,7 @@ def _subclasses(base: type) -> list[type]:
 
 def _arguments(kind: type) -> list[str]:
     if is_dataclass(kind):
-        return [f.name for f in fields(kind)]
+        return [f.name for f in fields(kind) if f.init]
     named = (p for p in inspect.signature(kind).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     return [p.name for p in named if p.name not in ("device", "dtype")]
 
@@ -61,16 +69,17 @@ def describe(part: Any) -> Any:
     if isinstance(part, (tuple, list)):
         return [describe(p) for p in part]
     kind = type(part)
-    if isinstance(part, nn.Sequential):
-        return {"type": "Sequential", "layers": {name: describe(child) for name, child in part.named_children()}}
-    if _table().get(kind.__name__) is not kind:
+    if kind is nn.Sequential:  # by its own list: a layer used twice has two names
+        return {"type": "nn.Sequential", "layers": {name: describe(child) for name, child in part._modules.items()}}
+    name = f"nn.{kind.__name__}" if kind in _TORCH else kind.__name__
+    if _table().get(name) is not kind:
         raise ConfigError(f"a {kind.__name__} cannot be described in model.json: it is not one of the library's parts")
-    values = {name: getattr(part, name) for name in _arguments(kind)}
+    values = {key: getattr(part, key) for key in _arguments(kind)}
     if isinstance(values.get("bias"), Tensor):
         values["bias"] = True
     elif "bias" in values and kind in _TORCH:
         values["bias"] = bool(values["bias"])
-    return {"type": kind.__name__, **{name: describe(value) for name, value in values.items()}}
+    return {"type": name, **{key: describe(value) for key, value in values.items()}}
 
 
 def build(value: Any) -> Any:
@@ -80,10 +89,10 @@ def build(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     name = value.get("type")
-    if name == "Sequential":
+    if name == "nn.Sequential":
         layers = nn.Sequential()
         for child, layer in value["layers"].items():
-            layers.add_module(child, build(layer))
+            layers.add_module(child, expect("nn.Sequential", child, build(layer), nn.Module))
         return layers
     if name not in _table():
         raise ModelFileError(f"model.json names the part {name!r}, which this version does not know")
@@ -114,39 +123,54 @@ def load_model(folder: str | Path, body: nn.Module | None = None) -> SNN:
     Args:
         body: the module the weights belong to, needed when it has classes of your own.
 
-    Raises ModelFileError when a file is missing, damaged, or does not fit the body.
+    Raises ModelFileError when a file is damaged or does not fit the body, ConfigError when there is no model.
     """
     folder = Path(folder)
     tensors, meta = load_pair(folder, "model")
     if meta.get("format") != FORMAT:
         raise ModelFileError(f"{folder / 'model.json'} has format {meta.get('format')!r}, this version reads {FORMAT}")
-    if body is None and "custom" in (meta.get("body") or {}):
+    described = meta.get("body")
+    if body is None and isinstance(described, dict) and "custom" in described:
         raise ModelFileError(
-            f"{folder} holds the weights of a {meta['body']['custom']!r}, a class of your own: "
+            f"{folder} holds the weights of a {described['custom']!r}, a class of your own: "
             "pass load_model(folder, body=...)"
         )
     try:
         with torch.random.fork_rng(devices=[]):
             if body is None:
                 with torch.device("meta"):  # sizes are compared before anything is allocated
-                    _compare(build(meta["body"]), tensors, folder)
-                body = build(meta["body"])
-            snn = SNN(body, meta["steps"], build(meta["encode"]), build(meta["readout"]))
+                    _compare(_body(described), tensors, folder)
+                body = _body(described)
+            encode = expect("model", "encode", build(meta["encode"]), Encoder)
+            snn = SNN(body, meta["steps"], encode, expect("model", "readout", build(meta["readout"]), Readout))
+        dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
+        snn.to(dtypes.pop() if len(dtypes) == 1 else torch.float32)
         _compare(snn.body, tensors, folder)
         snn.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
-        raise ModelFileError(
-            f"{folder / 'model.json'} does not describe a network: {str(error).splitlines()[0]}"
-        ) from error
+    except ModelFileError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ModelFileError(f"{folder / 'model.json'} does not describe a network: {said}") from error
     return snn.eval()
 
 
+def _body(described: Any) -> nn.Module:
+    return expect("model", "body", build(described), nn.Module)
+
+
 def _compare(body: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    wanted = {f"body.{name}": tuple(t.shape) for name, t in body.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    wanted = {f"body.{name}": _kind(t) for name, t in body.state_dict().items()}
+    found = {name: _kind(t) for name, t in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ModelFileError(
                 f"{folder / 'model.safetensors'}: tensor {name!r} is {found.get(name, 'missing')}, "
                 f"the network has {wanted.get(name, 'none of that name')}"
             )
+
+
+def _kind(tensor: Tensor) -> str:
+    """Shape and sort of a tensor; the precision is the file's to choose."""
+    sort = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    return f"{sort} {tuple(tensor.shape)}"

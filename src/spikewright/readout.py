@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spikewright import kernels
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Factor, Leak
 
 __all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "Rate", "Readout", "Vote", "hits"]
@@ -58,6 +58,9 @@ class LastMembrane(Readout):
     leak: Leak = field(default_factory=lambda: Factor(1.0))
     spikes = False
 
+    def __post_init__(self) -> None:
+        expect(type(self).__name__, "leak", self.leak, Leak)
+
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         decay, gain = self.leak.coefficients()
         return kernels.low_pass(out, state, decay=decay, gain=gain)
@@ -93,8 +96,9 @@ class Vote(Readout):
     then: Readout = Rate()
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ConfigError(f"Vote: size is {self.size}, expected at least 1 output a class")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise ConfigError(f"Vote: size is {self.size}, expected a whole number of outputs a class, at least 1")
+        expect("Vote", "then", self.then, Readout)
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         if out.shape[-1] % self.size:

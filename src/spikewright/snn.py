@@ -133,7 +133,9 @@ class SNN(nn.Module):
         """x, if the network can take it."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             found = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise DataError(f"an SNN takes a floating-point tensor [B, ...], found {found}: for uint8 images use predict()")
+            raise DataError(
+                f"an SNN takes a floating-point tensor [B, ...], found {found}: for uint8 images use predict()"
+            )
         if x.dim() < 2:
             raise DataError(f"an SNN takes a batch [B, ...], found shape {tuple(x.shape)}: add a batch dimension")
         own = next((p.dtype for p in self.parameters() if p.is_floating_point()), x.dtype)
@@ -150,7 +152,9 @@ class SNN(nn.Module):
         current = encode(x, carry.at, carry.at + block, steps, seed)
         samples = current.shape[1]
         if carry.samples not in (None, samples):
-            raise ConfigError(f"this stream runs {carry.samples} samples, found {samples}: a new batch needs a new stream")
+            raise ConfigError(
+                f"this stream runs {carry.samples} samples, found {samples}: a new batch needs a new stream"
+            )
         flat = current.flatten(0, 1)
         if flat.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
             flat = flat.clone()  # a layer that works in place must not reach the caller's tensor
@@ -172,7 +176,9 @@ class SNN(nn.Module):
             )
         if not finite(out):
             last = [name for name, _ in self.body.named_modules()][-1] or type(self.body).__name__
-            raise NumericError(f"the output of the last layer, {last!r}, is NaN or infinite: look for NaN in its weights")
+            raise NumericError(
+                f"the output of the last layer, {last!r}, is NaN or infinite: look for NaN in its weights"
+            )
         out = raised(out).unflatten(0, (block, samples))
         scores, carry.readout = self.readout.run(out, carry.readout)
         carry.neurons, carry.at, carry.samples = clock.left, carry.at + block, samples

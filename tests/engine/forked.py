@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 import spikewright as sw
-from spikewright import cli, provenance, recipes, training
+from spikewright import cli, provenance, recipes, storage, training
 from spikewright.engine import trainer
 from spikewright.measure import evaluation
 from spikewright.storage import atomic
@@ -75,7 +75,9 @@ class Outcome:
     err: str
 
 
-def run(action: Callable[..., Any], *arguments: Any, at: int | None = None, do: str = "kill", **options: Any) -> Outcome:
+def run(
+    action: Callable[..., Any], *arguments: Any, at: int | None = None, do: str = "kill", **options: Any
+) -> Outcome:
     """Call `action` in a child that does `do` ("kill", "full" or a signal's name) at point number `at`."""
     _serve()
     receive, send = _server.Pipe(duplex=False)
@@ -175,6 +177,20 @@ def resume_aloud(out: Path) -> None:
     sw.resume(out, checkpoint_minutes=0.0)
 
 
+def fit(out: Path, summed: bool) -> None:
+    """Plain gradient descent, which a factor on the gradient cannot hide from; the weights go to the file `out`."""
+    torch.manual_seed(0)
+    body = sw.arch("4C3-P2-12-10", (1, 8, 8), sw.LIF(2.0, v_th=0.1), spiking_output=True)
+    snn = sw.SNN(body, 4, sw.encode.Bernoulli())
+    loss = sw.losses.KernelSpikeMSE() if summed else sw.losses.RateMSE()
+    optimizer = sw.optim.SGD(1e-3 if summed else 0.5)
+    start = {f"start.{k}": v.clone() for k, v in snn.state_dict().items()}
+    data = sw.load("digits").limited(60)
+    sw.fit(snn, data, loss=loss, epochs=2, batch=19, optimizer=optimizer, validation=0.1, progress=False)
+    if os.environ.get("RANK", "0") == "0":
+        storage.save_tensors(out, start | snn.state_dict())
+
+
 def command(*words: str) -> int:
     return cli.main(list(words))
 
@@ -185,15 +201,16 @@ def command(*words: str) -> int:
 def differences(one: Path, other: Path) -> list[str]:
     """In what two finished runs differ, clocks and memory aside."""
     found = [
-        name
-        for name in ("config.json", "model.safetensors", "model.json")
-        if (one / name).read_bytes() != (other / name).read_bytes()
+        name for name in ("model.safetensors", "model.json") if (one / name).read_bytes() != (other / name).read_bytes()
     ]
+    for name in ("config.json", "summary.json"):
+        first, second = (json.loads((run / name).read_text()) for run in (one, other))
+        keys = (first.keys() | second.keys()) - UNEQUAL
+        found += [f"{name}: {key}" for key in sorted(keys) if first.get(key) != second.get(key)]
     lines = [_lines(run / "metrics.jsonl") for run in (one, other)]
     if lines[0] != lines[1]:
         found.append("metrics.jsonl")
-    first, second = (json.loads((run / "summary.json").read_text()) for run in (one, other))
-    return found + [key for key in first.keys() | second.keys() if key not in UNEQUAL and first.get(key) != second.get(key)]
+    return found
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def stepped(optimizer: Optimizer, gradients: list[float], start: float = 1.0) ->
     for gradient in gradients:
         weight.grad = torch.tensor(gradient, dtype=torch.float64)
         built.step()
-    return float(weight)
+    return float(weight.detach())
 
 
 def adam(gradients: list[float], lr: float, l2: float = 0.0, decay: float = 0.0, start: float = 1.0) -> float:

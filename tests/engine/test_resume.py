@@ -158,9 +158,7 @@ def test_a_restored_run_that_forgets_nothing_is_the_same(
     assert forked.differences(copy, undisturbed("two-phase")[0]) == []
 
 
-@pytest.mark.parametrize(
-    "what", ["model", "optimizer", "epoch", "step", "loss", "hits", "seen"]
-)
+@pytest.mark.parametrize("what", ["model", "optimizer", "epoch", "step", "loss", "hits", "seen"])
 def test_a_restored_run_that_forgets_anything_is_noticed(
     tmp_path: Path, stopped: Path, undisturbed: Undisturbed, what: str
 ) -> None:

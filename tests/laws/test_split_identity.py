@@ -10,7 +10,7 @@ from cases import F32, F64, assert_active, network
 
 from spikewright import encode, readout
 
-STEPS, BATCH = 10, 3
+STEPS, BATCH = 8, 3
 
 
 def cut(total: int, seed: int) -> list[int]:

@@ -7,6 +7,7 @@ import inspect
 import json
 from dataclasses import fields
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_every_field_has_a_type_a_default_and_a_sentence(name: str) -> None:
     body = ast.parse(inspect.getsource(kind)).body[0].body
     told = {
         line.target.id: after.value.value
-        for line, after in zip(body, body[1:], strict=False)
+        for line, after in pairwise(body)
         if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
     }
     for field in fields(kind):

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from spikewright.errors import ConfigError
+
 if TYPE_CHECKING:
     from spikewright.neurons.parts import Reset
     from spikewright.surrogate import Learnable, Surrogate
 
-__all__ = ["integrate_and_fire", "low_pass", "raised"]
+__all__ = ["block_of", "integrate_and_fire", "low_pass", "raised"]
 
 NEVER = 1000.0  # age of a neuron that has not fired yet, in steps (STDB's convention)
 
@@ -23,6 +25,16 @@ NEVER = 1000.0  # age of a neuron that has not fired yet, in steps (STDB's conve
 def raised(x: Tensor) -> Tensor:
     """x in at least float32, the least precision for membranes and scores."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def block_of(current: Tensor) -> Tensor:
+    """A block of steps [T, B, ...] in at least float32; ConfigError if it is none."""
+    if not (isinstance(current, Tensor) and current.is_floating_point() and current.dim() >= 2 and len(current)):
+        found = f"{current.dtype} {tuple(current.shape)}" if isinstance(current, Tensor) else type(current).__name__
+        raise ConfigError(
+            f"a block of steps is a floating-point tensor [T, B, ...] with T of at least 1, found {found}"
+        )
+    return raised(current)
 
 
 def integrate_and_fire(
@@ -46,7 +58,7 @@ def integrate_and_fire(
     Shapes: current [T, B, ...] -> spikes [T, B, ...]; state is (v [B, ...],), and (v, age) when the surrogate depends
     on the steps since the neuron's last spike.
     """
-    x = raised(current)
+    x = block_of(current)
     v, *rest = state or (x.new_zeros(x.shape[1:]) + v_init,)
     age = rest[0] if rest else torch.full_like(v, NEVER) if surrogate.timed else None
     spikes = []
@@ -67,7 +79,7 @@ def low_pass(
     current: Tensor, state: Tensor | None, *, decay: float | Tensor, gain: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """First-order filter a[t] = decay * a[t-1] + gain * current[t]: [T, B, ...] -> [T, B, ...], state a [B, ...]."""
-    x = raised(current)
+    x = block_of(current)
     a = x.new_zeros(x.shape[1:]) if state is None else state
     out = []
     for i in x.unbind(0):

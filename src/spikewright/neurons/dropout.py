@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spikewright.clock import State, Temporal
 from spikewright.errors import ConfigError
+from spikewright.kernels import block_of
 
 __all__ = ["HeldDropout"]
 
@@ -28,10 +29,11 @@ class HeldDropout(Temporal):
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """[T, B, ...] -> [T, B, ...]; the state is the mask [B, ...]."""
+        x = block_of(current)
         if not self.training or self.p == 0:
             return current, None
-        mask = (torch.rand_like(current[0]) >= self.p) / (1 - self.p) if state is None else state
-        return current * mask.to(current.dtype), mask
+        mask = (torch.rand_like(x[0]) >= self.p).to(x.dtype) / (1 - self.p) if state is None else state
+        return (x * mask).to(current.dtype), mask
 
     def extra_repr(self) -> str:
         return f"p={self.p:g}"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikewright import kernels
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Euler, HardReset, Leak, Reset, Subtract
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
@@ -45,7 +45,11 @@ class IntegrateAndFire(Temporal):
             raise ConfigError(f"{name}: v_th is {v_th}, expected a finite threshold above 0")
         if not math.isfinite(v_init):
             raise ConfigError(f"{name}: v_init is {v_init}, expected a finite potential")
-        self.v_th, self.reset, self.surrogate, self.strict, self.v_init = v_th, reset, surrogate, strict, v_init
+        self.v_th, self.strict, self.v_init = v_th, strict, v_init
+        self.reset = expect(name, "reset", reset, Reset)
+        self.surrogate = (
+            surrogate if isinstance(surrogate, Learnable) else expect(name, "surrogate", surrogate, Surrogate)
+        )
 
     def coefficients(self) -> tuple[float | Tensor, float | Tensor]:
         """(decay, gain) of one step."""
@@ -93,7 +97,11 @@ class LIF(IntegrateAndFire):
     ):
         super().__init__(v_th, reset, surrogate, strict, v_init)
         self.tau = tau
-        self.leak = leak or Euler(tau)
+        self.leak = Euler(tau) if leak is None else expect("LIF", "leak", leak, Leak)
+        if isinstance(reset, Subtract) and reset.delayed and self.leak.coefficients()[0] == 0:
+            raise ConfigError(
+                f"LIF: {self.leak} keeps nothing of the membrane, so a delayed reset has nothing to act on"
+            )
 
     def coefficients(self) -> tuple[float, float]:
         return self.leak.coefficients()

@@ -107,6 +107,10 @@ class HardReset(Reset):
     value: float = 0.0
     detach: bool = True
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ConfigError(f"HardReset: value is {self.value}, expected a finite potential")
+
     def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
         if self.detach:
             return torch.where(s.detach() != 0, torch.full_like(u, self.value), u)

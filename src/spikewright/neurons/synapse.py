@@ -6,6 +6,7 @@ from torch import Tensor
 
 from spikewright import kernels
 from spikewright.clock import State, Temporal
+from spikewright.errors import expect
 from spikewright.neurons.parts import Leak
 
 __all__ = ["DoubleExponential", "Synapse"]
@@ -20,7 +21,7 @@ class Synapse(Temporal):
 
     def __init__(self, leak: Leak):
         super().__init__()
-        self.leak = leak
+        self.leak = expect("Synapse", "leak", leak, Leak)
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """[T, B, ...] -> (filtered [T, B, ...], last value [B, ...])."""
@@ -37,16 +38,17 @@ class DoubleExponential(Temporal):
 
     def __init__(self, rise: Leak, fall: Leak):
         super().__init__()
-        self.rise, self.fall = rise, fall
+        self.rise = expect("DoubleExponential", "rise", rise, Leak)
+        self.fall = expect("DoubleExponential", "fall", fall, Leak)
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """[T, B, ...] -> (filtered [T, B, ...], the two filters' last values)."""
         first, second = state or (None, None)
         decay, gain = self.rise.coefficients()
-        x, first = kernels.low_pass(current, first, decay=decay, gain=gain)
+        x, first = kernels.low_pass(kernels.block_of(current), first, decay=decay, gain=gain)
         decay, gain = self.fall.coefficients()
         x, second = kernels.low_pass(x, second, decay=decay, gain=gain)
-        return x, (first, second)
+        return x.to(current.dtype), (first, second)
 
     def extra_repr(self) -> str:
         return f"rise={self.rise}, fall={self.fall}"

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from spikewright.clock import State, Temporal
 from spikewright.errors import ConfigError
-from spikewright.kernels import raised
+from spikewright.kernels import block_of
 from spikewright.surrogate import TSSLLogistic
 
 __all__ = ["TSSLNeuron"]
@@ -47,7 +47,7 @@ class TSSLNeuron(Temporal):
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """current [T, B, ...] -> (post-synaptic currents [T, B, ...], state (v, a))."""
-        x = raised(current)
+        x = block_of(current)
         v, a = state or (x.new_zeros(x.shape[1:]), x.new_zeros(x.shape[1:]))
         psc, v, a = _TSSL.apply(x, v, a, self.tau_m, self.tau_s, self.v_th)
         return psc.to(current.dtype), (v, a)
