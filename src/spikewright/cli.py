@@ -29,7 +29,25 @@ T = TypeVar("T")
 
 
 @dataclass
-class RunOptions:
+class ResumeOptions:
+    """Flags of `train --resume RUN`."""
+
+    resume: Path | None = None
+    """Go on with this run where it stopped, with the settings it began with."""
+    checkpoint_minutes: float = 2.0
+    """Save a checkpoint this often (and after every epoch)."""
+    record: Path | None = None
+    """Also write the figures to this JSON file (RESULTS.md is made from such records)."""
+    goal: float | None = None
+    """Accuracy in % that the record is held against."""
+    note: str = ""
+    """What the record should say of itself: fewer epochs than the paper's, for instance."""
+    quiet: bool = False
+    """No progress."""
+
+
+@dataclass
+class RunOptions(ResumeOptions):
     """Flags of `train` that are not the recipe's own."""
 
     data: str = "digits"
@@ -38,8 +56,6 @@ class RunOptions:
     """Where to look for the data first."""
     out: Path | None = None
     """Run folder; by default runs/METHOD-DATA-TIME."""
-    resume: Path | None = None
-    """Go on with this run where it stopped; no other flags are taken."""
     limit: int | None = None
     """Train on the first N samples of the shuffled training set."""
     seed: int = 0
@@ -50,18 +66,8 @@ class RunOptions:
     """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """bf16 computes matrix products in bfloat16; auto does so on a GPU that has it."""
-    checkpoint_minutes: float = 2.0
-    """Save a checkpoint this often (and after every epoch)."""
     take_over: bool = False
     """Use a run folder that a process which has died left locked."""
-    record: Path | None = None
-    """Also write the figures to this JSON file (RESULTS.md is made from such records)."""
-    goal: float | None = None
-    """Accuracy in % that the record is held against."""
-    note: str = ""
-    """What the record should say of itself: fewer epochs than the paper's, for instance."""
-    quiet: bool = False
-    """No progress."""
 
 
 @dataclass
@@ -119,7 +125,7 @@ def train(words: list[str]) -> None:
     if (run := _peek(flags, "--resume")) is not None:
         from spikewright.training import resume
 
-        options = _parse(RunOptions, flags, "train --resume RUN")
+        options = _parse(ResumeOptions, flags, "train --resume RUN")
         resume(run, progress=not options.quiet, checkpoint_minutes=options.checkpoint_minutes)
         _close(Path(run), options)
         return
@@ -159,7 +165,7 @@ def _train(method: str, options: RunOptions, out: Path, settings: dict[str, Any]
     )
 
 
-def _close(out: Path, options: RunOptions) -> None:
+def _close(out: Path, options: ResumeOptions) -> None:
     """The closing table, on the process that wrote the run."""
     from spikewright.report import closing_table, write_result
     from spikewright.storage import read_json
@@ -415,7 +421,7 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         number = getattr(error, "number", 2)
         return 128 + number, f"{error}: saved; go on with spikewright train --resume RUN"
     if isinstance(error, KeyboardInterrupt):
-        return 130, "interrupted"
+        return 130, "interrupted (a run that has begun goes on with spikewright train --resume RUN)"
     if isinstance(error, BrokenPipeError):
         return 141, "the reader of this output went away"
     text = str(error)

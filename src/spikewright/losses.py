@@ -31,7 +31,7 @@ class Loss:
         if not isinstance(target, Tensor) or target.dtype != torch.int64 or target.shape != (batch,):
             found = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else type(target).__name__
             raise DataError(f"labels are {found}, expected int64 ({batch},), one class a sample")
-        if batch and not (0 <= int(target.min()) and int(target.max()) < classes):
+        if batch and (target.min() < 0 or target.max() >= classes):
             raise DataError(f"labels are {int(target.min())}..{int(target.max())}, expected classes 0..{classes - 1}")
         return self.of(run, target)
 

@@ -123,10 +123,15 @@ def load_model(folder: str | Path, body: nn.Module | None = None) -> SNN:
     Args:
         body: the module the weights belong to, needed when it has classes of your own.
 
-    Raises ModelFileError when a file is damaged or does not fit the body, ConfigError when there is no model.
+    Raises ModelFileError when a file is missing, damaged or does not fit the body, ConfigError without such a folder.
     """
     folder = Path(folder)
-    tensors, meta = load_pair(folder, "model")
+    try:
+        tensors, meta = load_pair(folder, "model")
+    except ConfigError as error:
+        if not folder.is_dir():
+            raise
+        raise ModelFileError(f"{folder} holds no model: {error}") from error
     if meta.get("format") != FORMAT:
         raise ModelFileError(f"{folder / 'model.json'} has format {meta.get('format')!r}, this version reads {FORMAT}")
     described = meta.get("body")

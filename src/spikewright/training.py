@@ -87,8 +87,12 @@ def train(
     return _run(plan, data, config, out, progress, take_over, checkpoint_minutes)
 
 
-def resume(run: str | Path, *, progress: bool = True, checkpoint_minutes: float = 2.0) -> SNN:
+def resume(
+    run: str | Path, *, data: Dataset | None = None, progress: bool = True, checkpoint_minutes: float = 2.0
+) -> SNN:
     """Go on with a run where its last checkpoint stands; the result is that of an undisturbed run, bit for bit.
+
+    `data` is needed when the run was given a data set of your own.
 
     Raises ModelFileError when the folder is no run, is damaged, or its data have changed.
     """
@@ -107,7 +111,7 @@ def resume(run: str | Path, *, progress: bool = True, checkpoint_minutes: float 
             "precision": str(),
             "settings": dict(settings),
         }:
-            data = load(name, data_dir=data_dir)
+            data = load(name, data_dir=data_dir) if data is None else data
             plan = recipes.get(method).for_data("", **settings)
         case _:
             raise ModelFileError(f"{run / 'config.json'} is not a run's configuration: restore it from a copy")
@@ -210,8 +214,8 @@ def _start(folder: RunFolder, session: Session, config: dict[str, Any]) -> None:
     path = folder.path / "config.json"
     if path.exists():
         raise ConfigError(f"{folder.path} already holds a run: choose another --out, or go on with it by --resume")
-    facts = {"data_checksum": session.data.checksum, "version": spikewright.__version__, "command": provenance.command()}
-    write_json(path, config | facts)
+    facts = {"data_checksum": session.data.checksum, "version": spikewright.__version__}
+    write_json(path, config | facts | {"command": provenance.command()})
 
 
 def _take_up(session: Session, config: dict[str, Any], path: Path) -> None:

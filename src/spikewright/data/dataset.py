@@ -56,10 +56,10 @@ class Dataset:
         """The first `n` samples of the training set shuffled by `seed`; the test set is untouched.
 
         `mean` and `std` stay those of the whole training set. With `n` as large as the training set, nothing changes.
-        Raises ConfigError: `n` below 1.
+        Raises ConfigError: `n` is no whole number above 0.
         """
-        if n < 1:
-            raise ConfigError(f"limit is {n}, expected at least 1 training sample")
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ConfigError(f"limit is {n!r}, expected a whole number of training samples, at least 1")
         if n >= len(self.train):
             return self
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))

@@ -83,7 +83,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.batches = math.ceil(len(session.train) / fit.batch)
         self._saved = time.monotonic()
-        self._stopping: int | None = None
+        self._agreed = self.accelerator.num_processes == 1  # several processes stop at the same step, or one waits
 
     # ---- the loop
 
@@ -156,7 +156,8 @@ class Trainer:
             if batch < processes:  # everybody had all of it
                 sums[:2] /= processes
         total, hit_count, stopping = sums.tolist()
-        self._stopping = (self.session.signal or int(signal.SIGTERM)) if stopping else None
+        if stopping:
+            self._agreed, self.session.signal = True, self.session.signal or int(signal.SIGTERM)
         return total / batch, round(hit_count)
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -204,6 +205,7 @@ class Trainer:
                 f"[yellow]warning:[/] layer {name!r} did not fire once on {len(some)} training images after the first "
                 "epoch: lower its threshold, scale its weights up, or use a wider surrogate",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _numeric_error(self, x: Tensor, loss: Tensor, epoch: int, step: int) -> NumericError:
@@ -240,7 +242,7 @@ class Trainer:
 
     def _maybe_save(self) -> None:
         late = time.monotonic() - self._saved > 60 * self.session.checkpoint_minutes
-        if late or self.session.signal is not None:
+        if late or (self.session.signal is not None and self._agreed):
             self._save()
 
     def _save(self) -> None:
@@ -248,7 +250,7 @@ class Trainer:
         self._saved = time.monotonic()
         if self.session.folder is not None and self.session.checkpoints is not None:
             self._checkpoint(self.session.checkpoints)
-        if self.session.signal is not None:
+        if self.session.signal is not None and self._agreed:
             raise Interrupted(self.session.signal)
 
     def _checkpoint(self, checkpoints: Checkpoints) -> None:
