@@ -288,12 +288,12 @@ GOOD = {
     "steps": 2,
     "encode": {"type": "Direct"},
     "readout": {"type": "Rate"},
-    "body": {"type": "Sequential", "layers": {"0": {"type": "Flatten"}, "1": {"type": "LIF"}}},
+    "body": {"type": "nn.Sequential", "layers": {"0": {"type": "nn.Flatten"}, "1": {"type": "LIF"}}},
 }
 
 
 def linear(**values):
-    return {"type": "Linear", "in_features": 4, "out_features": 2, "bias": True} | values
+    return {"type": "nn.Linear", "in_features": 4, "out_features": 2, "bias": True} | values
 
 
 BODIES = {
@@ -312,14 +312,14 @@ BODIES = {
     "a leak": {"type": "Euler", "tau": 2.0},
     "abstract": {"type": "Temporal"},
     "half abstract": {"type": "IntegrateAndFire"},
-    "no layers": {"type": "Sequential"},
-    "layers a list": {"type": "Sequential", "layers": [1]},
-    "layer a number": {"type": "Sequential", "layers": {"0": 1}},
-    "layer of nothing": {"type": "Sequential", "layers": {"0": None}},
-    "layer called forward": {"type": "Sequential", "layers": {"forward": {"type": "Flatten"}}},
-    "layer with dots": {"type": "Sequential", "layers": {"a.b": {"type": "Flatten"}}},
+    "no layers": {"type": "nn.Sequential"},
+    "layers a list": {"type": "nn.Sequential", "layers": [1]},
+    "layer a number": {"type": "nn.Sequential", "layers": {"0": 1}},
+    "layer of nothing": {"type": "nn.Sequential", "layers": {"0": None}},
+    "layer called forward": {"type": "nn.Sequential", "layers": {"forward": {"type": "nn.Flatten"}}},
+    "layer with dots": {"type": "nn.Sequential", "layers": {"a.b": {"type": "nn.Flatten"}}},
     "unknown argument": {"type": "LIF", "tau": 2.0, "colour": 1},
-    "missing argument": {"type": "Linear"},
+    "missing argument": {"type": "nn.Linear"},
     "text for a number": {"type": "LIF", "tau": "2"},
     "text for a threshold": {"type": "LIF", "v_th": "1"},
     "text for a reset": {"type": "LIF", "reset": "hard"},
@@ -332,19 +332,19 @@ BODIES = {
     "huge": linear(in_features=2**31, out_features=2**31),
     "huge enough to overflow": linear(in_features=2**62, out_features=2**62),
     "beyond 64 bits": linear(in_features=10**30),
-    "huge convolution": {"type": "Conv2d", "in_channels": 10**6, "out_channels": 10**6, "kernel_size": 99},
-    "huge norm": {"type": "BatchNorm2d", "num_features": 10**12},
-    "groups of none": {"type": "GroupNorm", "num_groups": 0, "num_channels": 4},
+    "huge convolution": {"type": "nn.Conv2d", "in_channels": 10**6, "out_channels": 10**6, "kernel_size": 99},
+    "huge norm": {"type": "nn.BatchNorm2d", "num_features": 10**12},
+    "groups of none": {"type": "nn.GroupNorm", "num_groups": 0, "num_channels": 4},
     "convolution groups of none": {
-        "type": "Conv2d",
+        "type": "nn.Conv2d",
         "in_channels": 2,
         "out_channels": 2,
         "kernel_size": 1,
         "groups": 0,
     },
-    "dropout of 2": {"type": "Dropout", "p": 2.0},
+    "dropout of 2": {"type": "nn.Dropout", "p": 2.0},
     "learnable of nothing": {"type": "LIF", "surrogate": {"type": "Learnable", "inner": None}},
-    "wide": {"type": "Sequential", "layers": {str(i): linear() for i in range(300)}},
+    "wide": {"type": "nn.Sequential", "layers": {str(i): linear() for i in range(300)}},
 }
 OTHERS = {
     "format none": {"format": None},
@@ -359,14 +359,14 @@ OTHERS = {
     "encode none": {"encode": None},
     "encode a number": {"encode": 5},
     "encode text": {"encode": "Direct"},
-    "encode a layer": {"encode": {"type": "Flatten"}},
+    "encode a layer": {"encode": {"type": "nn.Flatten"}},
     "encode a readout": {"encode": {"type": "Rate"}},
     "encode abstract": {"encode": {"type": "Encoder"}},
     "encode unknown": {"encode": {"type": "Mine"}},
     "encode out of range": {"encode": {"type": "Bernoulli", "gain": 7}},
     "readout none": {"readout": None},
     "readout a number": {"readout": 5},
-    "readout a layer": {"readout": {"type": "Flatten"}},
+    "readout a layer": {"readout": {"type": "nn.Flatten"}},
     "readout an encoder": {"readout": {"type": "Direct"}},
     "readout with a leak of text": {"readout": {"type": "LastMembrane", "leak": "x"}},
     "vote of text": {"readout": {"type": "Vote", "size": "2"}},
@@ -385,9 +385,9 @@ def refused(folder, meta, tensors=None):
 
 @pytest.mark.parametrize("depth", [30, 100, 200])
 def test_deep_but_sound_networks_load_or_are_refused_in_one_line(depth, tmp_path):
-    body = {"type": "Flatten"}
+    body = {"type": "nn.Flatten"}
     for _ in range(depth):
-        body = {"type": "Sequential", "layers": {"0": body}}
+        body = {"type": "nn.Sequential", "layers": {"0": body}}
     save_pair(tmp_path, "model", {}, GOOD | {"body": body})
     try:
         assert load_model(tmp_path)(torch.ones(2, 3)).shape == (2, 3)
@@ -425,7 +425,7 @@ def test_nesting_of_any_depth_is_refused(depth, tmp_path):
     saved(tmp_path)
     head = json.loads((tmp_path / "model.json").read_text())
     del head["meta"]
-    for opening, closing in (("[", "]"), ('{"type": "Sequential", "layers": {"0": ', "}}")):
+    for opening, closing in (("[", "]"), ('{"type": "nn.Sequential", "layers": {"0": ', "}}")):
         body = opening * depth + "1" + closing * depth
         (tmp_path / "model.json").write_text(json.dumps(head)[:-1] + f', "meta": {{"body": {body}}}}}')
         with pytest.raises(ModelFileError) as caught:
@@ -453,7 +453,7 @@ def test_tensors_that_do_not_belong_are_refused(name, tmp_path):
 
 def test_tensors_with_nan_are_refused_or_stop_the_first_run(tmp_path):
     tensors = {"body.0.weight": torch.full((2, 4), float("nan")), "body.0.bias": torch.zeros(2)}
-    body = {"type": "Sequential", "layers": {"0": linear(), "1": {"type": "LIF"}}}
+    body = {"type": "nn.Sequential", "layers": {"0": linear(), "1": {"type": "LIF"}}}
     save_pair(tmp_path, "model", tensors, GOOD | {"body": body})
     with pytest.raises(SpikewrightError) as caught:
         load_model(tmp_path)(torch.ones(1, 4))

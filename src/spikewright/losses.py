@@ -31,7 +31,7 @@ class Loss:
         if not isinstance(target, Tensor) or target.dtype != torch.int64 or target.shape != (batch,):
             found = f"{target.dtype} {tuple(target.shape)}" if isinstance(target, Tensor) else type(target).__name__
             raise DataError(f"labels are {found}, expected int64 ({batch},), one class a sample")
-        if batch and (target.min() < 0 or target.max() >= classes):
+        if batch and not target.is_meta and (target.min() < 0 or target.max() >= classes):
             raise DataError(f"labels are {int(target.min())}..{int(target.max())}, expected classes 0..{classes - 1}")
         return self.of(run, target)
 
@@ -70,7 +70,10 @@ class KernelSpikeMSE(Loss):
     summed = True
 
     def __post_init__(self) -> None:
-        Euler(self.tau_s)  # refuses what is no time constant
+        if not 1 <= self.tau_s < math.inf:
+            raise ConfigError(
+                f"KernelSpikeMSE: tau_s is {self.tau_s}, expected a finite time constant of at least 1 step"
+            )
 
     def train(self, steps: int) -> Tensor:
         """Desired spikes of the true class, [T]."""
@@ -79,9 +82,10 @@ class KernelSpikeMSE(Loss):
 
     def of(self, run: Run, target: Tensor) -> Tensor:
         decay, gain = Euler(self.tau_s).coefficients()
-        wanted, _ = kernels.low_pass(self.train(len(run.out)).to(run.out), None, decay=decay, gain=gain)
+        train = self.train(len(run.out)).to(run.out)[:, None, None]
+        wanted, _ = kernels.low_pass(train, None, decay=decay, gain=gain)
         onehot = F.one_hot(target, run.out.shape[-1]).to(run.out.dtype)
-        return 0.5 * (run.out - wanted[:, None, None] * onehot).square().sum()
+        return 0.5 * (run.out - wanted * onehot).square().sum()
 
 
 @dataclass(frozen=True)

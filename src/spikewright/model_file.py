@@ -155,7 +155,7 @@ def load_model(folder: str | Path, body: nn.Module | None = None) -> SNN:
     except ModelFileError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"{folder / 'model.json'} does not describe a network: {said}") from error
     return snn.eval()
 

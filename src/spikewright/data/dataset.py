@@ -50,6 +50,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are."""
         return len(self.classes)
 
     def limited(self, n: int, seed: int = 0) -> Dataset:

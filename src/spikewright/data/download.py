@@ -28,7 +28,8 @@ NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # URLError an
 class Opener(Protocol):
     """What `fetch` needs of `urllib.request.OpenerDirector`."""
 
-    def open(self, fullurl: str, data: None = None, timeout: float = ...) -> Any: ...
+    def open(self, fullurl: str, data: None = None, timeout: float = ...) -> Any:
+        """The response to a GET of `fullurl`."""
 
 
 class SameHost(urllib.request.HTTPRedirectHandler):

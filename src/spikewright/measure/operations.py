@@ -150,18 +150,22 @@ class Counts:
 
     @property
     def acs(self) -> int:
+        """Accumulates caused by events, of all layers."""
         return sum(layer.acs for layer in self.layers.values())
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates caused by analog values, of all layers."""
         return sum(layer.macs for layer in self.layers.values())
 
     @property
     def bias_acs(self) -> int:
+        """Additions of biases, of all layers."""
         return sum(layer.biases for layer in self.layers.values())
 
     @property
     def dense(self) -> int:
+        """Operations if every input were nonzero at every step."""
         return sum(layer.dense for layer in self.layers.values())
 
     def operations(self, images: int, steps: int, neuron_updates: float = 0.0) -> Operations:

@@ -32,6 +32,7 @@ _fault: Callable[[str], None] | None = None
 
 
 def point(phase: str) -> None:
+    """Say to the tests' fault hook, if there is one, which phase of a write has been reached."""
     if _fault is not None:
         _fault(phase)
 
