@@ -429,6 +429,8 @@ def _verdict(error: BaseException) -> tuple[int, str]:
         return 5, "out of memory: lower --batch or --steps"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 5, f"the disk is full ({error.filename}): make room and go on with --resume"
+    if isinstance(error, OSError):
+        return 2, f"{str(error.filename)!r:.200}: {error.strerror or error}; check the path and its permissions"
     return 1, f"a fault of spikewright's own, {type(error).__name__}: {text}; --debug shows where"
 
 
