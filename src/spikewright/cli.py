@@ -184,6 +184,8 @@ def evaluate(words: list[str]) -> None:
     """accuracy, spikes, operations and energy of a trained run: spikewright evaluate RUN --steps 1,2,4,8"""
     (run,), flags = _operands(words, least=1, most=1, what="a run folder")
     options = _parse(EvaluateOptions, flags, "evaluate RUN")
+    import torch
+
     from spikewright import data, measure, model_file
     from spikewright.report import comparison_table
     from spikewright.storage import read_json
@@ -196,22 +198,17 @@ def evaluate(words: list[str]) -> None:
     name = options.data or config.get("data")
     if name is None:
         raise ConfigError(f"{folder} has no config.json that names its data: say --data NAME")
-    given = options.data_dir or config.get("data_dir")
-    steps = _numbers(options.steps, "--steps") if options.steps else [snn.steps]
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit is {options.limit}, expected at least 1 test sample")
+    steps = _numbers(options.steps, "--steps") if options.steps else [snn.steps]
+    found = data.load(name, data_dir=options.data_dir or config.get("data_dir"))
     rows = []
     for t in steps:
-        split = data.load(name, data_dir=given).with_steps(t).test
-        if options.limit is not None:
-            import torch
-
-            split = split.subset(torch.arange(min(options.limit, len(split))))
+        split = found.with_steps(t).test
+        split = split.subset(torch.arange(len(split))[: options.limit])
         figures = measure.evaluate(snn, split, steps=t, table=options.energy).to_json()
-        rows.append(
-            {"method": config.get("method", folder.name), "dataset": name, "test_accuracy": figures["accuracy"]}
-            | figures
-        )
+        said = {"method": config.get("method", folder.name), "dataset": name, "test_accuracy": figures["accuracy"]}
+        rows.append(said | figures)
     _show(rows, options.json, comparison_table)
 
 
@@ -220,7 +217,8 @@ def compare(words: list[str]) -> None:
     given, flags = _operands(words, least=2, what="runs or recipes")
     options = _parse(CompareOptions, flags, "compare METHOD-OR-RUN ...")
     from spikewright import recipes
-    from spikewright.report import comparison_png, comparison_table
+    from spikewright.report import comparison_table
+    from spikewright.report.figures import comparison_png
     from spikewright.storage import read_json
 
     settings = {} if options.epochs is None else {"epochs": options.epochs}

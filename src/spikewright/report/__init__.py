@@ -1,12 +1,11 @@
-"""What a run or several look like: tables for the terminal, figures, RESULTS.md."""
+"""What a run or several look like: tables for the terminal, figures (`report.figures`, which loads matplotlib),
+RESULTS.md."""
 
-from spikewright.report.figures import comparison_png
 from spikewright.report.results import generate_results_md, write_result
 from spikewright.report.tables import closing_table, comparison_table, listing_table
 
 __all__ = [
     "closing_table",
-    "comparison_png",
     "comparison_table",
     "generate_results_md",
     "listing_table",
