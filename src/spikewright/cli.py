@@ -244,10 +244,15 @@ def compare(words: list[str]) -> None:
 
 
 def methods(words: list[str]) -> None:
-    """the recipes there are, with what their papers report"""
+    """the recipes there are, with what their papers report and what our records reached"""
     from spikewright import recipes
+    from spikewright.report import recorded
 
-    _list(words, "methods", recipes.listing, ("name", "family", "paper", "reports", "about"))
+    def rows() -> list[dict[str, Any]]:
+        reached = recorded()
+        return [row | {"reached": reached.get(row["name"], {})} for row in recipes.listing()]
+
+    _list(words, "methods", rows, ("name", "family", "paper", "reports", "reached", "about"))
 
 
 def datasets(words: list[str]) -> None:

@@ -43,9 +43,7 @@ class CostTable:
             return "The body has no layer whose operations are counted, so there is no energy to compare."
         ratio = snn / ann
         word = "more than" if ratio > 1 else "as much as" if ratio == 1 else "less than"
-        head = (
-            f"By {self.name} the SNN costs {word} its ANN: {snn:.4g} against {ann:.4g} nJ an image, ratio {ratio:.2f}"
-        )
+        head = f"By {self.name} the SNN costs {word} its ANN, {ratio:.2f} times as much"
         spare = ann - self._fixed_pj(operations) / 1000
         if not operations.event_dense:
             return f"{head}; no layer of it is fed by spikes."

@@ -16,6 +16,7 @@ from spikewright.measure.energy import CostTable
 from spikewright.measure.energy import table as cost_table
 from spikewright.measure.operations import Counts, counting
 from spikewright.measure.spikes import CHUNK, SpikeCount, silent_layers, watching
+from spikewright.readout import hits
 from spikewright.snn import SNN, inference
 
 if TYPE_CHECKING:
@@ -91,14 +92,14 @@ class Evaluation:
         ties = f", {self.ties:,} ties counted as wrong" if self.ties else ""
         rows = [
             ("accuracy", f"{100 * self.accuracy:.2f} % of {self.samples:,} samples after {self.steps} steps{ties}"),
-            ("by step", "  ".join(f"{t}: {100 * self.accuracy_by_step[t - 1]:.2f}" for t in _marks(self.steps))),
+            ("by step", "  ".join(f"{t}: {100 * self.accuracy_by_step[t - 1]:.2f}" for t in marks(self.steps))),
             ("parameters", f"{self.params:,}"),
             ("spikes", f"{self.spikes_per_image:,.1f} an image"),
             ("SynOps", f"{self.synops_per_image:,.0f} an image, and {self.macs_per_image:,.0f} MACs"),
             ("as an ANN", f"{self.ann_macs_per_image:,.0f} MACs"),
             (
                 "energy",
-                f"{self.energy_nj_per_image:,.4g} nJ an image, as an ANN {self.ann_energy_nj_per_image:,.4g} nJ",
+                f"{self.energy_nj_per_image:,.1f} nJ an image, as an ANN {self.ann_energy_nj_per_image:,.1f} nJ",
             ),
             ("", self.energy_verdict),
             ("speed", f"{self.infer_images_per_second:,.0f} images/s"),
@@ -226,11 +227,8 @@ def _judged(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         raise DataError(
             f"labels {found} do not fit a network with {scores.shape[-1]} classes: evaluate it on its own data"
         )
-    column = target.expand(len(scores), -1).unsqueeze(-1)
-    own = scores.gather(-1, column).squeeze(-1)
-    others = scores.scatter(-1, column, -torch.inf).amax(-1)
     last = scores[-1]
-    return own > others, (last == last.amax(-1, keepdim=True)).sum(-1) > 1
+    return hits(scores, target), (last == last.amax(-1, keepdim=True)).sum(-1) > 1
 
 
 def _costs(counts: Counts, spikes: dict[str, SpikeCount], images: int, steps: int, prices: CostTable) -> dict[str, Any]:
@@ -276,8 +274,8 @@ def _peak_memory_mb(device: torch.device) -> float | None:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def _marks(steps: int) -> list[int]:
-    """Some ten steps out of 1 .. steps: all of a few, else powers of two, and the last."""
+def marks(steps: int) -> list[int]:
+    """Steps to show of a curve: some ten out of 1 .. steps: all of a few, else powers of two, and the last."""
     if steps <= 8:
         return list(range(1, steps + 1))
     return [t for t in (2**k for k in range(24)) if t < steps] + [steps]

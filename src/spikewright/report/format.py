@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spikewright.measure.evaluation import marks
+
 __all__ = [
     "MISSING",
     "at_steps",
@@ -110,9 +112,7 @@ def plain(value: Any) -> str:
 def at_steps(accuracy_by_step: Any) -> list[tuple[int, float]]:
     """(step, accuracy) at some steps of a curve: all of up to 8, else powers of two and the last."""
     curve = accuracy_by_step if isinstance(accuracy_by_step, (list, tuple)) else []
-    last = len(curve)
-    marks = range(1, last + 1) if last <= 8 else [*(2**k for k in range(24) if 2**k < last), last]
-    return [(t, curve[t - 1]) for t in marks if number(curve[t - 1]) is not None]
+    return [(t, curve[t - 1]) for t in marks(len(curve)) if number(curve[t - 1]) is not None]
 
 
 def title(summary: Mapping[str, Any]) -> str:

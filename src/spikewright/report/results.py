@@ -20,7 +20,7 @@ from spikewright.report import format as f
 from spikewright.storage import read_json, write_json
 from spikewright.storage.atomic import write_atomic
 
-__all__ = ["generate_results_md", "main", "write_result"]
+__all__ = ["generate_results_md", "main", "recorded", "write_result"]
 
 Record = Mapping[str, Any]
 
@@ -66,6 +66,19 @@ def generate_results_md(results_dir: Path | str) -> str:
     if notes:
         parts += ["\n## Notes\n", "\n".join(notes) + "\n"]
     return "\n".join(parts)
+
+
+def recorded() -> dict[str, dict[str, float]]:
+    """What the records that come with the package reached on whole data sets: method -> data set -> best, in %."""
+    here = Path(__file__).resolve().parents[1]
+    folder = next((f for f in (here / "results", here.parents[1] / "results") if f.is_dir()), None)
+    best: dict[str, dict[str, float]] = {}
+    for _, record in _records(folder) if folder else []:
+        accuracy, reached = f.number(record.get("test_accuracy")), best.setdefault(str(record.get("method")), {})
+        if accuracy is not None and "subset" not in str(record.get("note")):
+            name = str(record.get("dataset"))
+            reached[name] = max(reached.get(name, 0.0), round(100 * accuracy, 2))
+    return best
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
