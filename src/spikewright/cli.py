@@ -7,125 +7,42 @@ busy, 129/130/143 stopped by a signal (after saving), 1 a fault of ours.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from spikewright.errors import ConfigError, ModelFileError, SpikewrightError
+from spikewright.flags import (
+    CompareOptions,
+    EvaluateOptions,
+    ListOptions,
+    ResumeOptions,
+    RunOptions,
+    numbers,
+    operands,
+    parse,
+    peek,
+)
 
 __all__ = ["main"]
-
-T = TypeVar("T")
-
-
-@dataclass
-class ResumeOptions:
-    """Flags of `train --resume RUN`."""
-
-    resume: Path | None = None
-    """Go on with this run where it stopped, with the settings it began with."""
-    checkpoint_minutes: float = 2.0
-    """Save a checkpoint this often (and after every epoch)."""
-    record: Path | None = None
-    """Also write the figures to this JSON file (RESULTS.md is made from such records)."""
-    goal: float | None = None
-    """Accuracy in % that the record is held against."""
-    note: str = ""
-    """What the record should say of itself: fewer epochs than the paper's, for instance."""
-    quiet: bool = False
-    """No progress."""
-
-
-@dataclass
-class RunOptions(ResumeOptions):
-    """Flags of `train` that are not the recipe's own."""
-
-    data: str = "digits"
-    """Data set by name (spikewright datasets), or a folder of class folders."""
-    data_dir: Path | None = None
-    """Where to look for the data first."""
-    out: Path | None = None
-    """Run folder; by default runs/METHOD-DATA-TIME."""
-    limit: int | None = None
-    """Train on the first N samples of the shuffled training set."""
-    seed: int = 0
-    """Everything random is a function of it."""
-    validation: float = 0.1
-    """Fraction of the training set held out to choose the epoch."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes a GPU if there is one."""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """bf16 computes matrix products in bfloat16; auto does so on a GPU that has it."""
-    take_over: bool = False
-    """Use a run folder that a process which has died left locked."""
-
-
-@dataclass
-class EvaluateOptions:
-    """Flags of `evaluate`."""
-
-    steps: str | None = None
-    """Time steps to run, one number or several with commas: 1,2,4,8."""
-    data: str | None = None
-    """Another data set than the run's."""
-    data_dir: Path | None = None
-    """Where to look for the data first."""
-    limit: int | None = None
-    """Only the first N test samples."""
-    energy: str = "45nm"
-    """Cost table: 45nm, 45nm-int32 or 45nm-int8."""
-    json: bool = False
-    """Print JSON."""
-
-
-@dataclass
-class CompareOptions:
-    """Flags of `compare`."""
-
-    data: str = "digits"
-    """Data set that recipes are trained on."""
-    data_dir: Path | None = None
-    """Where to look for the data first."""
-    epochs: int | None = None
-    """Epochs for every recipe; each one's own by default."""
-    limit: int | None = None
-    """Train on the first N samples of the shuffled training set."""
-    seed: int = 0
-    """Seed of every run."""
-    out: Path = Path("runs")
-    """Where new runs and comparison.png go."""
-    json: bool = False
-    """Print JSON instead of the table."""
-
-
-@dataclass
-class ListOptions:
-    """Flags of the listing commands."""
-
-    json: bool = False
-    """Print JSON."""
-
 
 # ---- the commands
 
 
 def train(words: list[str]) -> None:
     """train a network: spikewright train [METHOD] --data NAME [flags of the method]"""
-    method, flags = _operands(words, most=1)
-    if (run := _peek(flags, "--resume")) is not None:
+    method, flags = operands(words, most=1)
+    if (run := peek(flags, "--resume")) is not None:
         from spikewright.training import resume
 
-        options = _parse(ResumeOptions, flags, "train --resume RUN")
+        options = parse(ResumeOptions, flags, "train --resume RUN")
         resume(run, progress=not options.quiet, checkpoint_minutes=options.checkpoint_minutes)
         _close(Path(run), options)
         return
@@ -136,9 +53,9 @@ def train(words: list[str]) -> None:
     if not method and "--help" not in flags and "-h" not in flags:
         print(f"no method named: training {name!r}, the default (spikewright methods lists all)", file=sys.stderr)
     kind = recipes.get(name)
-    defaults = asdict(kind.for_data(_peek(flags, "--data") or RunOptions.data))
+    defaults = asdict(kind.for_data(peek(flags, "--data") or RunOptions.data))
     both: Any = dataclass(type(f"{kind.__name__}Flags", (RunOptions, kind), {"__doc__": kind.__doc__}))
-    chosen = _parse(both, flags, f"train {name}", default=both(**defaults))
+    chosen = parse(both, flags, f"train {name}", default=both(**defaults))
     out = chosen.out or Path("runs") / f"{name}-{Path(chosen.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
     settings = {f.name: getattr(chosen, f.name) for f in fields(kind)}
     _train(name, chosen, out, settings)
@@ -182,8 +99,8 @@ def _close(out: Path, options: ResumeOptions) -> None:
 
 def evaluate(words: list[str]) -> None:
     """accuracy, spikes, operations and energy of a trained run: spikewright evaluate RUN --steps 1,2,4,8"""
-    (run,), flags = _operands(words, least=1, most=1, what="a run folder")
-    options = _parse(EvaluateOptions, flags, "evaluate RUN")
+    (run,), flags = operands(words, least=1, most=1, what="a run folder")
+    options = parse(EvaluateOptions, flags, "evaluate RUN")
     import torch
 
     from spikewright import data, measure, model_file
@@ -200,7 +117,7 @@ def evaluate(words: list[str]) -> None:
         raise ConfigError(f"{folder} has no config.json that names its data: say --data NAME")
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit is {options.limit}, expected at least 1 test sample")
-    steps = _numbers(options.steps, "--steps") if options.steps else [snn.steps]
+    steps = numbers(options.steps, "--steps") if options.steps else [snn.steps]
     found = data.load(name, data_dir=options.data_dir or config.get("data_dir"))
     rows = []
     for t in steps:
@@ -214,8 +131,8 @@ def evaluate(words: list[str]) -> None:
 
 def compare(words: list[str]) -> None:
     """runs or recipes side by side: spikewright compare stbp tssl-bp runs/mine --data digits"""
-    given, flags = _operands(words, least=2, what="runs or recipes")
-    options = _parse(CompareOptions, flags, "compare METHOD-OR-RUN ...")
+    given, flags = operands(words, least=2, what="runs or recipes")
+    options = parse(CompareOptions, flags, "compare METHOD-OR-RUN ...")
     from spikewright import recipes
     from spikewright.report import comparison_table
     from spikewright.report.figures import comparison_png
@@ -277,72 +194,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 # ---- parsing and printing
 
 
-def _operands(
-    words: list[str], least: int = 0, most: int | None = None, what: str = "a method"
-) -> tuple[list[str], list[str]]:
-    """Leading words without dashes, and the flags after them."""
-    count = next((i for i, w in enumerate(words) if w.startswith("-")), len(words))
-    operands, flags = words[:count], words[count:]
-    if "--help" in flags or "-h" in flags:
-        return operands or [""] * least, flags
-    if len(operands) < least:
-        raise ConfigError(f"expected {what} before the flags, found {operands or 'nothing'}: see --help")
-    if most is not None and len(operands) > most:
-        raise ConfigError(f"expected {what} before the flags, found {len(operands)}: {', '.join(map(repr, operands))}")
-    return operands, flags
-
-
-def _peek(flags: Sequence[str], name: str) -> str | None:
-    """Value of one flag before the rest is parsed."""
-    for i, word in enumerate(flags):
-        if word == name and i + 1 < len(flags):
-            return flags[i + 1]
-        if word.startswith(f"{name}="):
-            return word.split("=", 1)[1]
-    return None
-
-
-def _parse(kind: type[T], flags: list[str], command: str, default: T | None = None) -> T:
-    """Flags into a dataclass by tyro; a mistake becomes one ConfigError line."""
-    import tyro
-
-    known = sorted("--" + f.name.replace("_", "-") for f in fields(kind))  # type: ignore[arg-type]
-    for word in flags:
-        flag = word.split("=", 1)[0].replace("_", "-")
-        bare = flag.replace("--no-", "--", 1)
-        if word.startswith("--") and flag not in known and bare not in known and flag != "--help":
-            close = difflib.get_close_matches(flag, known, 2)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-            raise ConfigError(f"unknown flag {word.split('=', 1)[0]!r} of {command}: {hint}")
-    caught = io.StringIO()
-    help_wanted = "--help" in flags or "-h" in flags
-    try:
-        with contextlib.nullcontext() if help_wanted else contextlib.redirect_stderr(caught):
-            extra = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=flags, prog=f"spikewright {command}", **extra)  # type: ignore[call-overload,no-any-return]
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        said = re.sub(r"[\u2500-\u257f]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", caught.getvalue()))
-        said = " ".join(said.split()).removeprefix("Parsing error").strip()
-        raise ConfigError(
-            f"{command}: {re.split(r' (?:For full helptext|To see full help)', said)[0]} (see --help)"
-        ) from None
-
-
-def _numbers(text: str, flag: str) -> list[int]:
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        raise ConfigError(f"{flag} is {text!r}, expected whole numbers of at least 1 with commas, like 1,2,4,8")
-    return values
-
-
 def _list(words: list[str], command: str, rows: Callable[[], Any], columns: Sequence[str]) -> None:
-    _, flags = _operands(words, most=0, what="no word")
-    options = _parse(ListOptions, flags, command)
+    _, flags = operands(words, most=0, what="no word")
+    options = parse(ListOptions, flags, command)
     from spikewright.report import listing_table
 
     _show(rows(), options.json, lambda found: listing_table(found, columns))
