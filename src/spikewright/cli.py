@@ -135,7 +135,6 @@ def compare(words: list[str]) -> None:
     options = parse(CompareOptions, flags, "compare METHOD-OR-RUN ...")
     from spikewright import recipes
     from spikewright.report import comparison_table
-    from spikewright.report.figures import comparison_png
     from spikewright.storage import read_json
 
     settings = {} if options.epochs is None else {"epochs": options.epochs}
@@ -153,6 +152,8 @@ def compare(words: list[str]) -> None:
         print(f"training {word} ...", file=sys.stderr)
         _train(word, RunOptions(**common), out, asdict(plans[word]))
         runs.append(out)
+    from spikewright.report.figures import comparison_png  # loads matplotlib
+
     summaries = [read_json(run / "summary.json") for run in runs]
     options.out.mkdir(parents=True, exist_ok=True)
     comparison_png(summaries, options.out / "comparison.png")
