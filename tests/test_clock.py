@@ -66,13 +66,15 @@ def test_the_first_layer_whose_state_is_not_finite_is_named():
     for bad in (float("nan"), float("inf")):
         x = torch.ones(4, 3)
         x[2, 1] = bad
-        with Clock(2, root=body), pytest.raises(NumericError, match=r"current into layer '1' \(Synapse\)") as caught:
+        with Clock(2, root=body) as clock:
             body(x)
+        with pytest.raises(NumericError, match=r"current or state of layer '1' \(Synapse\)") as caught:
+            clock.check()
         cases.one_line(caught.value)
     # a state that was handed in can spoil a membrane which finite currents reach
     with Clock(2, {(body[2], 0): (torch.full((2, 3), float("nan")),)}, body) as clock:
         body[2](torch.ones(4, 3))
-    with pytest.raises(NumericError, match=r"membrane of layer '2' \(LIF\)") as caught:
+    with pytest.raises(NumericError, match=r"current or state of layer '2' \(LIF\)") as caught:
         clock.check()
     cases.one_line(caught.value)
     with Clock(2, root=body) as clock:

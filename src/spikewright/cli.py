@@ -58,8 +58,19 @@ def train(words: list[str]) -> None:
     chosen = parse(both, flags, f"train {name}", default=both(**defaults))
     out = chosen.out or Path("runs") / f"{name}-{Path(chosen.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
     settings = {f.name: getattr(chosen, f.name) for f in fields(kind)}
+    if chosen.dry_run:
+        _forecast(name, chosen, settings)
+        return
     _train(name, chosen, out, settings)
     _close(out, chosen)
+
+
+def _forecast(method: str, options: RunOptions, settings: dict[str, Any]) -> None:
+    from spikewright.report import forecast_table
+    from spikewright.training import forecast
+
+    where = {name: getattr(options, name) for name in ("data_dir", "device", "precision", "memory")}
+    _print(forecast_table(forecast(method, options.data, **where, **settings), options.memory))
 
 
 def _train(method: str, options: RunOptions, out: Path, settings: dict[str, Any]) -> None:
@@ -75,6 +86,7 @@ def _train(method: str, options: RunOptions, out: Path, settings: dict[str, Any]
         validation=options.validation,
         device=options.device,
         precision=options.precision,
+        memory=options.memory,
         progress=not options.quiet,
         take_over=options.take_over,
         checkpoint_minutes=options.checkpoint_minutes,
@@ -119,11 +131,13 @@ def evaluate(words: list[str]) -> None:
         raise ConfigError(f"--limit is {options.limit}, expected at least 1 test sample")
     steps = numbers(options.steps, "--steps") if options.steps else [snn.steps]
     found = data.load(name, data_dir=options.data_dir or config.get("data_dir"))
+    summary = read_json(folder / "summary.json") if (folder / "summary.json").exists() else {}
+    precision = options.precision or (summary.get("precision") if isinstance(summary, dict) else None) or "float32"
     rows = []
     for t in steps:
         split = found.with_steps(t).test
         split = split.subset(torch.arange(len(split))[: options.limit])
-        figures = measure.evaluate(snn, split, steps=t, table=options.energy).to_json()
+        figures = measure.evaluate(snn, split, steps=t, table=options.energy, precision=precision).to_json()
         said = {"method": config.get("method", folder.name), "dataset": name, "test_accuracy": figures["accuracy"]}
         rows.append(said | figures)
     _show(rows, options.json, comparison_table)

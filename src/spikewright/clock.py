@@ -11,6 +11,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from spikewright.errors import ConfigError, NumericError
@@ -29,18 +30,23 @@ class Clock:
         steps: number of steps T in this block.
         state: what an earlier block left (`clock.left`), or None to start from rest.
         root: the body whose layers' names messages use.
+        keep: whether there will be another block, so that `left` is wanted.
 
     A module that is called several times in one forward (one activation shared by two places) keeps one state a call.
     """
 
     _running: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
-    def __init__(self, steps: int, state: dict[StateKey, State] | None = None, root: nn.Module | None = None):
+    def __init__(
+        self, steps: int, state: dict[StateKey, State] | None = None, root: nn.Module | None = None, keep: bool = True
+    ):
         self.steps = steps
         self.root = root
         self.left: dict[StateKey, State] = {}
         self._start = state or {}
+        self._keep = keep
         self._calls: Counter[nn.Module] = Counter()
+        self._finite: list[tuple[nn.Module, bool | Tensor]] = []
         self._token: Token[Clock | None] | None = None
 
     def __enter__(self) -> Clock:
@@ -62,20 +68,26 @@ class Clock:
             )
         return clock
 
-    def advance(self, module: Temporal, x: Tensor) -> Tensor:
-        """Run `module` over this block: x [T*B, ...] -> [T*B, ...]."""
+    def fold(self, module: nn.Module, x: Tensor) -> Tensor:
+        """x [T*B, ...] as a block [T, B, ...]."""
         if x.shape[0] % self.steps:
             raise ConfigError(
                 f"{type(module).__name__} got a leading dimension of {x.shape[0]}, which is no multiple of the "
                 f"{self.steps} steps folded into it: a body must keep the batch dimension as it came"
             )
+        return x.unflatten(0, (self.steps, x.shape[0] // self.steps))
+
+    def advance(self, module: Temporal, block: Tensor, **how: Any) -> Tensor:
+        """Run `module` over this block of steps: [T, B, ...] -> [T, B, ...]; `how` goes to its `run`."""
         key = (module, self._calls[module])
         self._calls[module] += 1
-        if not finite(x):
-            raise NumericError(f"the current into layer {self._name(module)} is NaN or infinite: {_REMEDY}")
-        block = x.reshape(self.steps, x.shape[0] // self.steps, *x.shape[1:])
-        out, self.left[key] = module.run(block, self._start.get(key))
-        return out.flatten(0, 1)
+        out, state = module.run(block, self._start.get(key), **how)
+        for part in _tensors(state):
+            if part.is_floating_point():  # a GPU is not asked to stop and answer for every layer
+                self._finite.append((module, part.isfinite().all() if part.is_cuda else finite(part)))
+        if self._keep:
+            self.left[key] = state
+        return out
 
     def _name(self, module: nn.Module) -> str:
         named = self.root.named_modules() if self.root is not None else ()
@@ -86,14 +98,17 @@ class Clock:
         return self._start.get((module, self._calls[module] - 1))
 
     def check(self) -> None:
-        """Raise NumericError naming the first temporal module whose state is NaN or infinite.
+        """Raise NumericError naming the first temporal module whose current or state was NaN or infinite.
 
-        A NaN membrane never crosses its threshold: the neuron only goes quiet and the outputs stay finite, so currents
-        and states are looked at, not only outputs.
+        A NaN membrane never crosses its threshold: the neuron only goes quiet and the outputs stay finite, so the
+        states are looked at, in which such a current leaves its mark.
         """
-        for (module, _), state in self.left.items():
-            if not all(finite(t) for t in _tensors(state) if t.is_floating_point()):
-                raise NumericError(f"the membrane of layer {self._name(module)} is NaN or infinite: {_REMEDY}")
+        on_gpu = [fine for _, fine in self._finite if isinstance(fine, Tensor)]
+        if on_gpu and len(on_gpu) == len(self._finite) and bool(torch.stack(on_gpu).all()):
+            return
+        for module, fine in self._finite:
+            if not fine:
+                raise NumericError(f"the current or state of layer {self._name(module)} is NaN or infinite: {_REMEDY}")
 
 
 def finite(x: Tensor) -> bool:
@@ -110,15 +125,20 @@ def _tensors(state: State) -> list[Tensor]:
 class Temporal(nn.Module):
     """A module that sees time. Subclasses write `run`; everything else comes from the clock.
 
-    `spikes` says whether what it hands on are spikes (for counting operations and for `arch`).
+    `spikes` says whether what it hands on are spikes (for counting operations and for `arch`); `pools` whether `run`
+    takes `pool=k`, to hand on means over windows of k x k spikes; `state_differentiable` whether gradients flow through
+    a state handed in.
     """
 
     spikes = False
+    pools = False
+    state_differentiable = True
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Pure function over a block of steps: (current [T, B, ...], state) -> (out [T, B, ...], state).
 
-        `state=None` is rest. Any split of the steps into blocks that hand the state on gives the same bits.
+        `state=None` is rest. Any split of the steps into blocks that hand the state on gives the same bits. A current
+        that is NaN or infinite leaves NaN or infinity in the state, where the clock looks for it.
         """
         raise NotImplementedError
 
@@ -128,4 +148,5 @@ class Temporal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T*B, ...] -> [T*B, ...] inside the forward of an `SNN`."""
-        return Clock.running(self).advance(self, x)
+        clock = Clock.running(self)
+        return clock.advance(self, clock.fold(self, x)).flatten(0, 1)

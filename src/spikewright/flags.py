@@ -65,7 +65,11 @@ class RunOptions(ResumeOptions):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """bf16 computes matrix products in bfloat16; auto does so on a GPU that has it."""
+    """bf16 computes matrix products in bfloat16; auto does so where the device has units for it."""
+    memory: Literal["normal", "low"] = "normal"
+    """low computes activations again in the backward pass instead of keeping them."""
+    dry_run: bool = False
+    """Tell what memory the training would take, and train nothing."""
     take_over: bool = False
     """Use a run folder that a process which has died left locked."""
 
@@ -84,6 +88,8 @@ class EvaluateOptions:
     """Only the first N test samples."""
     energy: str = "45nm"
     """Cost table: 45nm, 45nm-int32 or 45nm-int8."""
+    precision: Literal["auto", "float32", "bf16"] | None = None
+    """Of matrix products; the run's own by default."""
     json: bool = False
     """Print JSON."""
 

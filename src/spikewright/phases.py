@@ -14,6 +14,7 @@ from spikewright.engine.session import Session
 from spikewright.engine.trainer import Trainer
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
+from spikewright.measure.memory import peak_memory_mb
 from spikewright.snn import SNN
 
 __all__ = ["Fit", "Phase"]
@@ -80,4 +81,5 @@ class Fit(Phase):
             "validation_accuracy": at.best_accuracy if at.best_epoch > 0 else None,
             "train_seconds": at.total_seconds,
             "train_images_per_second": at.total_seen / max(at.total_seconds, 1e-9),
+            "train_peak_memory_mb": peak_memory_mb(trainer.device),
         }

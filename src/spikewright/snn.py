@@ -11,16 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils.checkpoint import checkpoint
 
 from spikewright.clock import Clock, finite
 from spikewright.encode import Direct, Encoder, Frames
 from spikewright.errors import ConfigError, DataError, NumericError, expect
 from spikewright.kernels import raised
+from spikewright.passage import passage
 from spikewright.readout import Rate, Readout
 
 __all__ = ["SNN", "Run", "Stream"]
 
+BLOCK = 4  # steps whose activations are kept at a time when they are recomputed
 _SHAPE_ERRORS = (  # how torch begins to say that an input does not fit
     "shapes cannot be multiplied",
     "expected input",
@@ -72,15 +77,38 @@ class SNN(nn.Module):
         """Class scores after the last step: x [B, ...] -> [B, C]."""
         return self.run(x, generator=generator).scores[-1]
 
-    def run(self, x: Tensor, *, steps: int | None = None, generator: torch.Generator | None = None) -> Run:
+    def run(
+        self,
+        x: Tensor,
+        *,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+        recompute: bool = False,
+    ) -> Run:
         """Run a whole sequence from rest: x [B, ...] -> `Run`.
 
         Args:
             steps: another T than the network's own.
             generator: source of the encoder's seed; without one the seed is 0, so that a second call gives the same.
+            recompute: keep the states at some steps instead of all activations, and compute these again in the
+                backward pass: memory grows with the logarithm of T; at T = 64 a step is run forward three times.
+
+        Raises ConfigError for `recompute` with what needs all steps at once: batch norm in training, TSSL-BP's neuron.
         """
         steps = self.steps if steps is None else _checked_steps(steps)
-        return self._advance(self._input(x), steps, steps, _seed(generator), _Carry())
+        x, seed = self._input(x), _seed(generator)
+        if not (recompute and torch.is_grad_enabled()):
+            return self._advance(x, steps, steps, seed, _Carry())
+        for name, module in self.named_modules():
+            if (isinstance(module, _BatchNorm) and module.training) or not getattr(
+                module, "state_differentiable", True
+            ):
+                raise ConfigError(
+                    f"memory 'low' runs the steps in blocks, but {name!r} ({type(module).__name__}) needs them all at "
+                    "once in training: use a smaller batch, or a network without it"
+                )
+        flat, spec = tree_flatten(vars(_Carry()))
+        return self._recomputed(x, steps, steps, seed, spec, *flat)[0]
 
     @torch.no_grad()
     def scores(
@@ -155,12 +183,10 @@ class SNN(nn.Module):
             raise ConfigError(
                 f"this stream runs {carry.samples} samples, found {samples}: a new batch needs a new stream"
             )
-        flat = current.flatten(0, 1)
-        if flat.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
-            flat = flat.clone()  # a layer that works in place must not reach the caller's tensor
-        with Clock(block, carry.neurons, self.body) as clock:
+        more = streaming or carry.at + block < steps
+        with Clock(block, carry.neurons, self.body, keep=more) as clock:
             try:
-                out = self.body(flat)
+                out = passage(self.body, current, clock)
             except RuntimeError as error:
                 if not any(part in str(error) for part in _SHAPE_ERRORS):
                     raise
@@ -183,6 +209,19 @@ class SNN(nn.Module):
         scores, carry.readout = self.readout.run(out, carry.readout)
         carry.neurons, carry.at, carry.samples = clock.left, carry.at + block, samples
         return Run(out, scores)
+
+    def _recomputed(
+        self, x: Tensor, until: int, steps: int, seed: int, spec: TreeSpec, *flat: Any
+    ) -> tuple[Run, _Carry]:
+        """Run up to step `until`; of the first half only the state it leaves is kept, and so on within each half."""
+        carry = _Carry(**tree_unflatten(list(flat), spec))
+        if until - carry.at <= BLOCK:
+            return self._advance(x, until - carry.at, steps, seed, carry), carry
+        middle = (carry.at + until) // 2
+        first, carry = checkpoint(self._recomputed, x, middle, steps, seed, spec, *flat, use_reentrant=False)
+        flat_, spec = tree_flatten(vars(carry))  # a checkpoint only lets go of tensors that are arguments of their own
+        second, carry = self._recomputed(x, until, steps, seed, spec, *flat_)
+        return Run(*(torch.cat(both) for both in zip(first, second, strict=True))), carry
 
     def extra_repr(self) -> str:
         return f"steps={self.steps}, encode={self.encode}, readout={self.readout}"

@@ -15,6 +15,8 @@ from torch import Tensor
 import spikewright
 from spikewright import provenance, recipes
 from spikewright.data import Augment, Dataset, load
+from spikewright.engine.forecast import Forecast
+from spikewright.engine.forecast import forecast as _forecast
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.session import Session, isolated_randomness, mixed_seed, seed_all
 from spikewright.errors import ConfigError, ModelFileError
@@ -25,7 +27,7 @@ from spikewright.recipes import Recipe
 from spikewright.snn import SNN
 from spikewright.storage import RunFolder, load_pair, read_json, save_pair, write_json
 
-__all__ = ["DEFAULT_METHOD", "fit", "resume", "train"]
+__all__ = ["DEFAULT_METHOD", "fit", "forecast", "resume", "train"]
 
 DEFAULT_METHOD = "surrogate"
 
@@ -41,6 +43,7 @@ def train(
     validation: float = 0.1,
     device: str = "auto",
     precision: str = "auto",
+    memory: str = "normal",
     progress: bool = True,
     take_over: bool = False,
     checkpoint_minutes: float = 2.0,
@@ -56,23 +59,14 @@ def train(
         limit: train on the first so many samples of the shuffled training set.
         seed: everything random is a function of it.
         validation: fraction of the training set held out to choose among epochs.
-        device, precision, checkpoint_minutes: see `Session`.
+        device, precision, memory, checkpoint_minutes: see `Session`.
         progress: show progress on standard error.
         take_over: take a run folder that a process which has died left locked.
         settings: fields of the recipe, over the paper's settings for this data set.
 
     Raises ConfigError, DataError, NumericError, ResourceError, BusyError.
     """
-    if isinstance(data, str):
-        data = load(data, data_dir=data_dir)
-    if isinstance(method, Recipe):
-        if settings:
-            raise ConfigError(
-                f"settings {', '.join(settings)} were given beside a ready recipe: set them on the recipe"
-            )
-        plan = method
-    else:
-        plan = recipes.get(method).for_data(data.name, **settings)
+    plan, data = _planned(method, data, data_dir, settings)
     config = {
         "method": plan.name,
         "data": data.name,
@@ -82,9 +76,43 @@ def train(
         "validation": validation,
         "device": device,
         "precision": precision,
+        "memory": memory,
         "settings": asdict(plan),
     }
     return _run(plan, data, config, out, progress, take_over, checkpoint_minutes)
+
+
+def forecast(
+    method: str | Recipe = DEFAULT_METHOD,
+    data: Dataset | str = "digits",
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    memory: str = "normal",
+    **settings: Any,
+) -> Forecast:
+    """What training a recipe's first phase would take of memory, from a few samples; the arguments are those of
+    `train`."""
+    plan, data = _planned(method, data, data_dir, settings)
+    session = Session(data.with_steps(plan.steps), device=device, precision=precision, memory=memory, progress=False)
+    with isolated_randomness():
+        first = next(iter(plan.plan(session.data)), None)
+    if not isinstance(first, Fit):
+        raise ConfigError(f"{plan.name} does not begin by training with gradients: there is no step to measure")
+    return _forecast(first, session)
+
+
+def _planned(
+    method: str | Recipe, data: Dataset | str, data_dir: str | Path | None, settings: dict[str, Any]
+) -> tuple[Recipe, Dataset]:
+    if isinstance(data, str):
+        data = load(data, data_dir=data_dir)
+    if not isinstance(method, Recipe):
+        return recipes.get(method).for_data(data.name, **settings), data
+    if settings:
+        raise ConfigError(f"settings {', '.join(settings)} were given beside a ready recipe: set them on the recipe")
+    return method, data
 
 
 def resume(
@@ -109,6 +137,7 @@ def resume(
             "validation": int() | float(),
             "device": str(),
             "precision": str(),
+            "memory": str(),
             "settings": dict(settings),
         }:
             data = load(name, data_dir=data_dir) if data is None else data
@@ -133,6 +162,7 @@ def fit(
     validation: float = 0.1,
     device: str = "auto",
     precision: str = "auto",
+    memory: str = "normal",
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Train a network of your own by gradients, in place; returns one record an epoch.
@@ -140,7 +170,7 @@ def fit(
     With a validation part, the weights of its best epoch are kept. The test set is not touched.
     """
     data = data.with_steps(snn.steps)
-    session = Session(data, seed, validation, device, precision, progress=progress)
+    session = Session(data, seed, validation, device, precision, memory, progress=progress)
     phase = Fit(
         snn,
         loss or CrossEntropy(),
@@ -175,6 +205,7 @@ def _run(
         config["validation"],
         config["device"],
         config["precision"],
+        config["memory"],
         progress=progress,
         checkpoint_minutes=checkpoint_minutes,
     )
@@ -290,12 +321,12 @@ def _summary(
     """Touch the test set, once: the weights that validation chose, and the last epoch's."""
     data, snn = session.data, phase.snn
     session.console.print("testing ...", style="dim")
-    figures = evaluate(snn, data.test).to_json()
+    figures = evaluate(snn, data.test, precision=session.precision).to_json()
     accuracy = last_accuracy = figures.pop("accuracy")
     if phase.last:
         chosen = {k: v.clone() for k, v in snn.state_dict().items()}
         snn.load_state_dict(phase.last)
-        last_accuracy = evaluate(snn, data.test).accuracy
+        last_accuracy = evaluate(snn, data.test, precision=session.precision).accuracy
         snn.load_state_dict(chosen)
     return {
         "method": plan.name,

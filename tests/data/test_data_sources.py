@@ -16,6 +16,7 @@ import torch
 from conftest import NoNetwork, cifar_bytes, idx_bytes, packed, tar_bytes
 
 import spikewright.data
+from spikewright import storage
 from spikewright.data import cifar, describe, download, files, load, names, sources
 from spikewright.errors import ConfigError, DataError, ResourceError
 
@@ -470,7 +471,7 @@ def test_real_cifar10(real):
     assert torch.bincount(data.test.labels).tolist() == [1000] * 10
     mean, std = spikewright.data.split.moments(data.train, 4000)
     assert mean == pytest.approx(data.mean, abs=4e-3) and std == pytest.approx(data.std, abs=4e-3)
-    kept = sources.cache_dir() / "cifar10" / cifar.FOLDER
+    kept = storage.cache_dir() / "cifar10" / cifar.FOLDER
     assert {path.name: path.stat().st_size for path in kept.iterdir()} == {k: v[0] for k, v in cifar.BATCHES.items()}
 
 

@@ -17,9 +17,12 @@ SETTINGS = {"decay": 0.7, "gain": 0.6, "v_th": 0.5, "v_init": 0.1, "reset": Hard
 
 
 def paths(name):
-    """Every implementation of a kernel in the package: the definition and the one that is chosen."""
+    """Every implementation of a kernel in the package: the definition and the one that is chosen.
+
+    `fused` serves through the chosen one, and answers None where it does not serve.
+    """
     modules = [importlib.import_module(f"spikewright.kernels.{m.name}") for m in pkgutil.iter_modules(kernels.__path__)]
-    return {m.__name__: getattr(m, name) for m in (*modules, kernels) if hasattr(m, name)}
+    return {m.__name__: getattr(m, name) for m in (*modules, kernels) if hasattr(m, name) and m is not kernels.fused}
 
 
 def test_the_kernels_are_listed():
@@ -53,9 +56,12 @@ def test_every_path_equals_the_definition(path, surrogate, dtype):
         x = cases.drive(cases.LIF(), (20, 3, 5), dtype).requires_grad_()
         out, state = kernel(x, None, surrogate=surrogate, **SETTINGS)
         assert_active(out)
-        found.append((out, *state, torch.autograd.grad(out.sum(), x)[0]))
-    for a, b in zip(*found, strict=True):
+        found.append(((out, *state), torch.autograd.grad(out.sum(), x)[0]))
+    (outs, gradient), (wanted, wanted_gradient) = found
+    for a, b in zip(outs, wanted, strict=True):
         assert torch.equal(a, b)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(gradient, wanted_gradient, rtol=8 * eps, atol=8 * eps * wanted_gradient.abs().max())
 
 
 def test_the_age_counts_the_steps_since_the_last_spike():

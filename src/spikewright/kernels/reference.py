@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from spikewright.errors import ConfigError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from spikewright.neurons.parts import Reset
     from spikewright.surrogate import Learnable, Surrogate
 
-__all__ = ["block_of", "integrate_and_fire", "low_pass", "raised"]
+__all__ = ["block_of", "integrate_and_fire", "low_pass", "pooled", "raised"]
 
 NEVER = 1000.0  # age of a neuron that has not fired yet, in steps (STDB's convention)
 
@@ -48,6 +49,8 @@ def integrate_and_fire(
     reset: Reset,
     surrogate: Surrogate | Learnable,
     strict: bool,
+    pool: int = 0,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Leaky or perfect integration, threshold, reset:
 
@@ -55,8 +58,10 @@ def integrate_and_fire(
         s[t] = H(u[t] - v_th)           (>= 0, or > 0 if strict)
         v[t] = reset(u[t], s[t])
 
-    Shapes: current [T, B, ...] -> spikes [T, B, ...]; state is (v [B, ...],), and (v, age) when the surrogate depends
-    on the steps since the neuron's last spike.
+    A current that is NaN or infinite leaves a NaN in the membrane for ever, so a look at the last state tells.
+
+    Shapes: current [T, B, ...] -> spikes [T, B, ...], or their means over windows of pool x pool; state is
+    (v [B, ...],), and (v, age) when the surrogate depends on the steps since the neuron's last spike.
     """
     x = block_of(current)
     v, *rest = state or (x.new_zeros(x.shape[1:]) + v_init,)
@@ -69,10 +74,16 @@ def integrate_and_fire(
             fired = over > 0 if strict else over >= 0
             age = torch.where(fired, torch.zeros_like(age), age + 1)
         s = surrogate.spike(over, v_th, strict, age)
-        v = reset(u, s, v_th, decay)
+        v = reset(u, s, v_th, decay) + 0 * i
         spikes.append(s)
     left = (v,) if age is None else (v, age)
-    return torch.stack(spikes).to(current.dtype), left
+    out = torch.stack(spikes)
+    return (pooled(out, pool) if pool else out).to(dtype or current.dtype), left
+
+
+def pooled(spikes: Tensor, pool: int) -> Tensor:
+    """Means over windows of pool x pool: [T, B, C, H, W] -> [T, B, C, H // pool, W // pool]."""
+    return avg_pool2d(spikes.flatten(0, 1), pool).unflatten(0, spikes.shape[:2])
 
 
 def low_pass(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,10 @@ from torch import Tensor
 from spikewright.errors import ConfigError, DataError
 from spikewright.measure.energy import CostTable
 from spikewright.measure.energy import table as cost_table
+from spikewright.measure.memory import peak_memory_mb
 from spikewright.measure.operations import Counts, counting
 from spikewright.measure.spikes import CHUNK, SpikeCount, silent_layers, watching
+from spikewright.precision import autocast
 from spikewright.readout import hits
 from spikewright.snn import SNN, inference
 
@@ -121,6 +122,7 @@ def evaluate(
     batch: int = 100,
     chunk: int | None = None,
     table: str | CostTable = "45nm",
+    precision: str = "float32",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -133,6 +135,7 @@ def evaluate(
         batch: samples at a time; changes neither accuracy nor counts, only speed and memory.
         chunk: steps at a time; None: all up to 64, else 64, so that memory does not grow with T.
         table: prices of operations, a name out of `TABLES` or a `CostTable`.
+        precision: of matrix products, "float32", "bf16" or "auto", as in training.
         seed: of the encoder's draws; a sample's noise depends on this and on its own content only.
         progress: called as progress(samples done, samples) after every batch.
 
@@ -146,7 +149,7 @@ def evaluate(
     if not len(split):
         raise DataError("the split to evaluate on is empty, expected at least 1 sample: check the data set's subset")
     steps = snn.steps if steps is None else steps
-    run = _Run(snn, split, steps, min(steps, CHUNK) if chunk is None else chunk, seed)
+    run = _Run(snn, split, steps, min(steps, CHUNK) if chunk is None else chunk, seed, precision)
     with inference(snn):
         snn.materialise(run.sample(torch.arange(1)))
         with counting(snn) as counts, watching(snn) as spikes:
@@ -162,7 +165,7 @@ def evaluate(
         steps=steps,
         params=sum(p.numel() for p in snn.parameters()),
         infer_images_per_second=speed,
-        peak_memory_mb=_peak_memory_mb(run.device),
+        peak_memory_mb=peak_memory_mb(run.device),
         **figures,
     )
 
@@ -176,6 +179,7 @@ class _Run:
     steps: int
     chunk: int
     seed: int
+    precision: str
 
     @property
     def device(self) -> torch.device:
@@ -189,7 +193,8 @@ class _Run:
     def scores(self, x: Tensor) -> Tensor:
         """x [B, ...] -> [T, B, C]. The generator is new every time, so that every batch has the same encoder's seed."""
         generator = torch.Generator().manual_seed(self.seed)
-        return self.snn.scores(x, steps=self.steps, chunk=self.chunk, generator=generator)
+        with autocast(self.precision, self.device):
+            return self.snn.scores(x, steps=self.steps, chunk=self.chunk, generator=generator)
 
     def judge(self, batch: int, progress: Progress | None) -> tuple[list[int], int]:
         """(samples right after every step, ties after the last)."""
@@ -261,17 +266,6 @@ def _finish(device: torch.device) -> None:
     """Wait for the work handed to a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _peak_memory_mb(device: torch.device) -> float | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def marks(steps: int) -> list[int]:

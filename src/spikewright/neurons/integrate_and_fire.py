@@ -11,6 +11,7 @@ from spikewright import kernels
 from spikewright.clock import State, Temporal
 from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Euler, HardReset, Leak, Reset, Subtract
+from spikewright.precision import autocast_dtype
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
 __all__ = ["IF", "LIF", "PLIF", "IntegrateAndFire"]
@@ -30,6 +31,7 @@ class IntegrateAndFire(Temporal):
     """
 
     spikes = True
+    pools = True
 
     def __init__(
         self,
@@ -55,8 +57,12 @@ class IntegrateAndFire(Temporal):
         """(decay, gain) of one step."""
         raise NotImplementedError
 
-    def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """current [T, B, ...] -> (spikes [T, B, ...] of the current's dtype, state)."""
+    def run(self, current: Tensor, state: State = None, pool: int = 0) -> tuple[Tensor, State]:
+        """current [T, B, ...] -> (spikes [T, B, ...], state).
+
+        The spikes are of the current's dtype, under autocast of its: 0 and 1 are exact in all of them. With `pool`, a
+        [T, B, C, H, W] block comes out as means over windows of pool x pool spikes.
+        """
         decay, gain = self.coefficients()
         return kernels.integrate_and_fire(
             current,
@@ -68,6 +74,8 @@ class IntegrateAndFire(Temporal):
             reset=self.reset,
             surrogate=self.surrogate,
             strict=self.strict,
+            pool=pool,
+            dtype=autocast_dtype(current.device),
         )
 
     def extra_repr(self) -> str:

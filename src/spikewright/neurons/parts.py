@@ -95,9 +95,15 @@ class ExactJump(Leak):
 class Reset:
     """What a spike does to the membrane. `detach` cuts the gradient through the spike in the reset."""
 
+    detach: bool = True
+
     def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
         """(u [B, ...] before the reset, s [B, ...] spikes) -> v [B, ...] after it."""
         raise NotImplementedError
+
+    def after_spike(self, v_th: float | Tensor, decay: float | Tensor) -> tuple[float, float | Tensor] | None:
+        """(keep, shift) of v = keep * u + shift where a spike is, for the fused kernels; None: they cannot serve."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,9 @@ class HardReset(Reset):
         v = u * (1 - s)
         return v + s * self.value if self.value else v
 
+    def after_spike(self, v_th: float | Tensor, decay: float | Tensor) -> tuple[float, float | Tensor]:
+        return 0.0, self.value
+
 
 @dataclass(frozen=True)
 class Subtract(Reset):
@@ -130,6 +139,9 @@ class Subtract(Reset):
         s = s.detach() if self.detach else s
         return u - s * (v_th / decay if self.delayed else v_th)
 
+    def after_spike(self, v_th: float | Tensor, decay: float | Tensor) -> tuple[float, float | Tensor]:
+        return 1.0, -(v_th / decay if self.delayed else v_th)
+
 
 @dataclass(frozen=True)
 class NoReset(Reset):
@@ -137,3 +149,6 @@ class NoReset(Reset):
 
     def __call__(self, u: Tensor, s: Tensor, v_th: float | Tensor, decay: float | Tensor) -> Tensor:
         return u
+
+    def after_spike(self, v_th: float | Tensor, decay: float | Tensor) -> tuple[float, float | Tensor]:
+        return 1.0, 0.0

@@ -36,6 +36,8 @@ class TSSLNeuron(Temporal):
     The gradient is with respect to the current only: a state handed in takes none, so train on whole sequences.
     """
 
+    state_differentiable = False
+
     def __init__(self, tau_m: float = 5.0, tau_s: float = 3.0, v_th: float = 1.0):
         super().__init__()
         for name, value in (("tau_m", tau_m), ("tau_s", tau_s)):
@@ -73,7 +75,7 @@ class _TSSL(torch.autograd.Function):
             du = torch.sub(i, v, alpha=1 / tau_m, out=du_all[t])
             u = torch.add(v, du, out=u_all[t])
             fired = u > v_th
-            v = u.masked_fill(fired, 0.0)
+            v = u * ~fired  # not masked_fill: an infinite current must leave its mark in the state
             a = torch.lerp(a, fired.to(a.dtype), 1 / tau_s)
             psc[t] = a
         ctx.save_for_backward(u_all, du_all, psc)

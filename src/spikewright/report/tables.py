@@ -12,9 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from spikewright.engine.forecast import Forecast
 from spikewright.report import format as f
 
-__all__ = ["closing_table", "comparison_table", "listing_table"]
+__all__ = ["closing_table", "comparison_table", "forecast_table", "listing_table"]
 
 Summary = Mapping[str, Any]
 
@@ -63,6 +64,26 @@ def listing_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | No
         table.add_column(Text(key.replace("_", " ")), justify=justify, no_wrap=i == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(f.plain(row.get(key))) for key in shown))
+    return table
+
+
+def forecast_table(forecast: Forecast, memory: str = "normal") -> Table:
+    """Memory of a training by T, activations kept or computed again; what was asked for is marked."""
+    table = Table(
+        title=Text(f"memory of training in batches of {forecast.batch}"), title_justify="left", box=SIMPLE_HEAD
+    )
+    for heading in ("T", "--memory normal", "--memory low"):
+        table.add_column(heading, justify="right")
+    for steps in sorted({steps for steps, _ in forecast.peak}):
+        cells = []
+        for mode in ("normal", "low"):
+            total = forecast.total(steps, mode)
+            mark = "* " if (steps, mode) == (forecast.steps, memory) else ""
+            cells.append(Text(f.MISSING if total is None else mark + f.memory(total / 1e6)))
+        table.add_row(str(steps), *cells)
+    present = f", of which {f.memory(forecast.present / 1e6)} are there already" if forecast.present else ""
+    table.caption = Text(f"* as asked for{present}")
+    table.caption_justify = "left"
     return table
 
 
@@ -118,6 +139,7 @@ def _circumstances(s: Summary) -> list[tuple[str, str]]:
     return [
         ("training", training if f.number(s.get("train_seconds")) is not None else ""),
         ("training images", f.plain(s.get("train_samples"))),
+        ("training memory", f.memory(s.get("train_peak_memory_mb"))),
         ("peak memory", f.memory(s.get("peak_memory_mb"))),
         ("machine", machine),
         ("note", f.plain(s.get("note"))),

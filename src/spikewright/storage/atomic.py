@@ -31,6 +31,12 @@ _fault: Callable[[str], None] | None = None
 """Called with the name of each phase of a write; a test sets it to kill the process or to raise there."""
 
 
+def cache_dir() -> Path:
+    """The user's cache: `$XDG_CACHE_HOME/spikewright` or `~/.cache/spikewright`."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "spikewright"
+
+
 def point(phase: str) -> None:
     """Say to the tests' fault hook, if there is one, which phase of a write has been reached."""
     if _fault is not None:

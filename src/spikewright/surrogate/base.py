@@ -46,7 +46,8 @@ class _FirstDerivativeOnly(torch.autograd.Function):
         raise RuntimeError("a hard spike has no second derivative; use Smooth(surrogate) to differentiate twice")
 
 
-def _first_only(grad: Tensor, anchor: Tensor) -> Tensor:
+def first_only(grad: Tensor, anchor: Tensor) -> Tensor:
+    """A gradient whose own gradient with respect to the anchor, or to itself, raises."""
     return _FirstDerivativeOnly.apply(grad, anchor) if torch.is_grad_enabled() else grad
 
 
@@ -71,7 +72,7 @@ class _Spike(torch.autograd.Function):
         x, *tensors = ctx.saved_tensors
         v_th, age = (plain if tensor is None else tensor for plain, tensor in zip(ctx.plain, tensors, strict=True))
         slope = ctx.surrogate.derivative(x.detach(), v_th, age, ctx.strict)
-        return _first_only(grads[0] * slope, x), None, None, None, None
+        return first_only(grads[0] * slope, x), None, None, None, None
 
 
 class HardValue(torch.autograd.Function):
@@ -89,7 +90,7 @@ class HardValue(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return _first_only(grads[0], *ctx.saved_tensors), None, None
+        return first_only(grads[0], *ctx.saved_tensors), None, None
 
 
 @dataclass(frozen=True)

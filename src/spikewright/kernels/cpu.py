@@ -1,0 +1,222 @@
+"""Running the fused loops of `cpu_loops` on the CPU: one compiled pair for each kind of neuron, on torch's own threads.
+
+A kind's source is a copy of `cpu_loops` with its part written in, kept in the user's cache folder, where Numba's cache
+finds its machine code again in the next process. The compiled functions are called through the OpenMP library that
+torch has loaded: a second pool of threads would fight the first over the cores.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from threadpoolctl import threadpool_info
+from torch import Tensor
+
+from spikewright.kernels import cpu_loops, machine
+from spikewright.kernels.generated import module_of
+from spikewright.kernels.plan import PARAMETERS, Gradients, Kind, Numbers
+
+__all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
+
+DTYPES = (torch.float32, torch.bfloat16)
+POOLS = True
+ALONE = 16_384  # neuron-steps below which waking the other threads costs more than they bring
+WIDEST = 2048  # neurons in a tile
+TILE_BYTES = 1 << 18  # of potentials in a tile of the backward pass: they should stay in the second-level cache
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of malloc.h
+
+_LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_scratch = threading.local()
+
+
+def prepare(kind: Kind, gradients: bool) -> None:
+    """Compile what the kind needs, or find it in the cache."""
+    _compiled(kind.forward, "forward")
+    if gradients:
+        _compiled(kind, "backward")
+
+
+def forward(
+    kind: Kind, numbers: Numbers, steps: int, x: Tensor, v0: Tensor | None, age0: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Run all steps: x [T, B, ...], or [1, B, ...] for a constant current, rows dense -> (spikes, membrane, age)."""
+    s = _output(kind, steps, x[0])
+    v = torch.empty_like(x[0], dtype=torch.float32)
+    age = torch.empty_like(v) if kind.timed else None
+    call = _Call(kind, numbers, x, v0, age0, s)
+    call.point(s=s, v=v, age=age)
+    call.run(_compiled(kind.forward, "forward"), call.tiled(WIDEST), 3)
+    return s, v, age
+
+
+def backward(
+    kind: Kind,
+    numbers: Numbers,
+    x: Tensor,
+    v0: Tensor | None,
+    age0: Tensor | None,
+    g: Tensor,
+    gv: Tensor | None,
+) -> Gradients:
+    """Gradients of the current and the first membrane, and the sums for decay, gain, threshold and shift."""
+    steps = len(g)
+    call = _Call(kind, numbers, x, v0, age0, g)
+    dx = torch.empty_like(x)
+    dv0 = torch.empty_like(v0) if v0 is not None else None
+    totals = torch.zeros(torch.get_num_threads(), 4, dtype=torch.float64) if kind.sums else None
+    call.point(g=g, gv=gv, dx=dx, dv0=dv0, sums=totals)
+    width = call.tiled(min(WIDEST, max(64, TILE_BYTES // 4 // (steps + 1) // 64 * 64)))
+    call.run(_compiled(kind, "backward"), width, 8 + (steps + 1) * (2 if kind.timed else 1))
+    return Gradients(dx, dv0, None if totals is None else totals.sum(0))
+
+
+def _output(kind: Kind, steps: int, row: Tensor) -> Tensor:
+    """Room for the spikes, laid out as a row of the current is."""
+    if not kind.pool:
+        return torch.empty_strided((steps, *row.shape), (row.numel(), *row.stride()), dtype=kind.s)
+    samples, channels, height, width = row.shape
+    rows = torch.empty(steps, samples, height // kind.pool, width // kind.pool, channels, dtype=kind.s)
+    return rows.permute(0, 1, 4, 2, 3)
+
+
+class _Call:
+    """One call of a compiled loop: its numbers and the addresses of its arrays."""
+
+    def __init__(
+        self, kind: Kind, numbers: Numbers, x: Tensor, v0: Tensor | None, age0: Tensor | None, s: Tensor
+    ) -> None:
+        self.record = np.zeros(1, cpu_loops.CALL)
+        self.kind, self.row, self.steps = kind, x[0], len(s)
+        row = self.row
+        self.set(steps=len(s), neurons=row.numel(), s_step=s[0].numel(), x_step=row.numel() if len(x) > 1 else 0)
+        self.set(**numbers._asdict())
+        if kind.pool:
+            _, self.channels, self.height, self.across = row.shape
+            self.set(height=self.height, across=self.across, channels=self.channels)
+        self.point(x=x, v0=v0, age0=age0)
+        self.set(here=self.record.ctypes.data)
+
+    def set(self, **values: float) -> None:
+        for name, value in values.items():
+            self.record[name] = value
+
+    def point(self, **tensors: Tensor | None) -> None:
+        for name, tensor in tensors.items():
+            self.record[name] = 0 if tensor is None else tensor.data_ptr()
+
+    def tiled(self, widest: int) -> int:
+        """Cut the neurons into tiles of at most so many (a pooled band is as wide as it is); returns the width."""
+        neurons, pool = self.row.numel(), self.kind.pool
+        if pool:
+            width = (pool + self.height % pool) * self.across * self.channels
+            tiles = len(self.row) * (self.height // pool)
+        else:
+            share = -(-neurons // (2 * torch.get_num_threads()))  # some tiles for every thread
+            width = min(widest, max(64, -(-share // 64) * 64))
+            tiles = -(-neurons // width)
+        self.set(width=width, tiles=tiles)
+        return width
+
+    def run(self, function: Any, width: int, lines: int) -> None:
+        """Call a compiled loop in which every thread has so many lines of scratch, each as wide as a tile."""
+        threads = torch.get_num_threads() if self.row.numel() * self.steps > ALONE else 1
+        scratch = _room(threads * lines * width)
+        self.set(per_thread=lines * width, scratch=scratch.data_ptr())
+        address = self.record.ctypes.data
+        if threads == 1:
+            _LOOP(function.address)(address)
+        else:
+            _team()(function.address, address, threads)
+
+
+def _room(count: int) -> Tensor:
+    """Scratch floats, kept from call to call."""
+    kept: Tensor | None = getattr(_scratch, "room", None)
+    if kept is None or len(kept) < count:
+        kept = _scratch.room = torch.empty(count)
+    return kept
+
+
+@cache
+def _team() -> Callable[[int, int, int], None]:
+    """What calls a compiled loop (its address, its call's, threads): torch's OpenMP, else threads of Python's."""
+    home = str(Path(torch.__file__).parent)
+    libraries = [info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp"]
+    for path in sorted(libraries, key=lambda path: not path.startswith(home)):
+        parallel = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
+        if parallel is not None:
+            parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+            parallel.restype = None
+            return lambda loop, call, threads: parallel(loop, call, threads, 0)
+    pool = ThreadPoolExecutor(thread_name_prefix="spikewright")
+
+    def run(loop: int, call: int, threads: int) -> None:
+        others = [pool.submit(_LOOP(loop), call) for _ in range(threads - 1)]
+        _LOOP(loop)(call)
+        for other in others:
+            other.result()
+
+    return run
+
+
+def _keep_memory() -> None:
+    """Ask glibc to keep freed blocks for the next step of training instead of giving them back to the system.
+
+    Getting large blocks anew costs a page fault for every 4 KiB, more than a fused kernel's work on them. Other C
+    libraries are not asked, and SPIKEWRIGHT_MALLOC=system leaves the allocator as it is.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None and os.environ.get("SPIKEWRIGHT_MALLOC") != "system":
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 1 << 26)):
+            mallopt(option, value)
+
+
+# ---- from a kind to machine code
+
+
+@cache
+def _compiled(kind: Kind, name: str) -> Any:
+    module, cached = _module(kind)
+    return numba.cfunc(cpu_loops.SIGNATURE, cache=cached)(getattr(module, name))
+
+
+@cache
+def _module(kind: Kind) -> tuple[ModuleType, bool]:
+    """The kind's own copy of `cpu_loops`, and whether it lies where its machine code can be kept."""
+    return module_of(cpu_loops, _own(kind), Path(machine.__file__).read_text(), numba.__version__)
+
+
+def _own(kind: Kind) -> str:
+    """The template's marked part, written for the kind."""
+    types_of = {torch.float32: "float32, 4, same, same", torch.bfloat16: "uint16, 2, from_bf16, bf16"}
+    names = [] if kind.formula is None else [f"p_{name}" for name in kind.formula.parameters]
+    names += [f"_{i}" for i in range(len(names), PARAMETERS)]
+    body = "return float32(1)" if kind.formula is None else kind.formula.source("numba")
+    return "\n".join(
+        [
+            f"STRICT, TIMED, SUMS, POOL = {kind.strict}, {kind.timed}, {kind.sums}, {kind.pool}",
+            f"X, X_BYTES, load_x, store_x = {types_of[kind.x]}",
+            f"S, S_BYTES, load_s, store_s = {types_of[kind.s]}",
+            "",
+            "",
+            '@njit(error_model="numpy")',  # 1 / 0 is infinite, as in torch
+            f"def slope(x, v_th, age, {', '.join(names)}):",
+            *(f"    {line}" for line in body.splitlines()),
+        ]
+    )
+
+
+_keep_memory()

@@ -1,0 +1,102 @@
+"""What the compiled loops of `cpu_loops` lean on: raw memory, shared counters, bfloat16, a fast exponential.
+
+Everything here is inlined into the loops by LLVM.
+"""
+
+# mypy: ignore-errors
+# (Numba's Python: functions are generic, intrinsics get their first argument from the compiler)
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, float32, int32, njit, types, uint16, uint32
+from numba.extending import intrinsic
+
+__all__ = ["add_one", "at", "bf16", "exp", "from_bf16", "same"]
+
+
+@intrinsic
+def _pointer(context: Any, address: Any) -> Any:
+    """An address as a pointer."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic
+def add_one(context: Any, address: Any) -> Any:
+    """Add 1 to the int64 at an address, as one indivisible step among threads; returns what was there before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer()), ir.Constant(word, 1), "seq_cst")
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _float_of(context: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def _bits_of(context: Any, value: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+@njit
+def at(address, count, dtype):
+    """The array of `count` elements at an address."""
+    return carray(_pointer(address), (count,), dtype)
+
+
+@njit
+def same(value):
+    return value
+
+
+@njit
+def from_bf16(bits):
+    """uint16 bits of a bfloat16 -> float32."""
+    return _float_of(uint32(bits) << uint32(16))
+
+
+@njit
+def bf16(value):
+    """float32 -> uint16 bits of the nearest bfloat16, ties to even; NaN stays NaN."""
+    bits = _bits_of(value)
+    rounded = (bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16)
+    return uint16(rounded) if value == value else uint16(0x7FC0)
+
+
+@njit
+def exp(x):
+    """e^x in float32 to about 1 unit in the last place (Cephes' polynomial); 0 for what would be subnormal, never
+    above 2.4e38.
+
+    The C library's is a call that LLVM cannot vectorise.
+    """
+    z = min(max(x, float32(-87.3)), float32(88.37))
+    n = np.floor(z * float32(1.44269504088896341) + float32(0.5))
+    r = z - n * float32(0.693359375)
+    r = r + n * float32(2.12194440e-4)
+    p = float32(1.9875691500e-4)
+    p = p * r + float32(1.3981999507e-3)
+    p = p * r + float32(8.3334519073e-3)
+    p = p * r + float32(4.1665795894e-2)
+    p = p * r + float32(1.6666665459e-1)
+    p = p * r + float32(5.0000001201e-1)
+    y = p * r * r + r + float32(1)
+    y = y * _float_of(uint32(int32(n) + int32(127)) << uint32(23))
+    return y if x >= float32(-87.3) else (float32(0) if x == x else x)
