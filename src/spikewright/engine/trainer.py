@@ -198,7 +198,7 @@ class Trainer:
     # ---- what can go wrong
 
     def _warn_of_silence(self) -> None:
-        some = torch.arange(min(64, len(self.session.train)))
+        some = torch.arange(min(32, len(self.session.train)))
         with inference(self.snn):
             rates = firing_rates(self.snn, self.session.train.batch(some).to(self.device))
         for name in silent_layers(rates):

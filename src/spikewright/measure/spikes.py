@@ -17,6 +17,7 @@ from spikewright.snn import SNN, inference
 __all__ = ["CHUNK", "SpikeCount", "firing_rates", "silent_layers", "watching"]
 
 CHUNK = 64  # steps run at a time, so that memory does not grow with T
+FEW = 4  # for rates alone, which are also looked at in the middle of a training
 
 
 @dataclass
@@ -68,7 +69,7 @@ def _hook(counts: dict[str, SpikeCount], name: str) -> Any:
 def firing_rates(snn: SNN, x: Tensor) -> dict[str, float]:
     """Spikes per neuron and step of every spiking layer, over a batch x [B, ...], in evaluation mode."""
     with inference(snn), watching(snn) as counts:
-        snn.scores(x, chunk=min(snn.steps, CHUNK))
+        snn.scores(x, chunk=FEW)
     return {name: count.rate for name, count in counts.items()}
 
 
