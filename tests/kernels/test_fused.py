@@ -21,7 +21,6 @@ from spikewright import kernels
 from spikewright import surrogate as sg
 from spikewright.errors import NumericError
 from spikewright.kernels import cpu, formula, fused, machine, reference
-from spikewright.kernels.plan import Kind
 from spikewright.neurons import LIF, PLIF, Factor, HardReset, NoReset, Reset, Subtract
 from spikewright.snn import SNN
 
@@ -694,7 +693,7 @@ def test_a_network_names_the_layer_that_a_bad_weight_reaches(bad, dtype):
 
 # ---- machine code in the cache
 
-KIND = Kind(strict=False, timed=False, sums=False, pool=0, x=F32, s=F32, formula=None)
+PLAIN = (False, False, False, None)  # not strict, not timed, no sums, no formula
 SCRIPT = """
 import sys, torch
 from spikewright import LIF
@@ -708,9 +707,7 @@ fused._engine.cache_clear()
 again, _ = LIF(v_th=0.5).run(x)
 assert torch.equal(out, again) and 0 < out.mean() < 1
 from spikewright.kernels import cpu
-from spikewright.kernels.plan import Kind
-kind = Kind(strict=False, timed=False, sums=False, pool=0, x=torch.float32, s=torch.float32, formula=None)
-print(cpu._compiled(kind, "forward").cache_hits)
+print(cpu._compiled("forward", False, False, False, None).cache_hits)
 """
 
 
@@ -719,8 +716,7 @@ def test_another_process_finds_the_machine_code_and_the_environment_can_forbid_i
         return {f.name: f.stat().st_mtime_ns for f in (tmp_path / "spikewright/kernels").rglob("*") if f.is_file()}
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cpu, "_module", cpu._module.__wrapped__)
-    assert cpu._compiled.__wrapped__(KIND, "forward").cache_hits == 0
+    assert cpu._compiled.__wrapped__("forward", *PLAIN).cache_hits == 0
     first = kept()
     assert any(name.endswith(".nbc") for name in first)
     monkeypatch.setenv("SPIKEWRIGHT_KERNELS", "reference")
@@ -732,13 +728,13 @@ def test_another_process_finds_the_machine_code_and_the_environment_can_forbid_i
 
 def test_a_source_in_the_cache_that_is_not_ours_is_overwritten_not_run(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module, cached = cpu._module.__wrapped__(KIND)
+    module, cached = cpu._module(*PLAIN)
     (source,) = tmp_path.rglob("loops_*.py")
     text = source.read_bytes()
     assert cached and module.__file__ == str(source) and hasattr(module, "forward")
     for strange in (b"TAMPERED = True\n", text + b"\nTAMPERED = True\n", b"", b"\xff\xfe"):
         source.write_bytes(strange)
-        module, _ = cpu._module.__wrapped__(KIND)
+        module, _ = cpu._module(*PLAIN)
         assert hasattr(module, "forward") and not hasattr(module, "TAMPERED")
         if strange != b"\xff\xfe":
             assert source.read_bytes() == text
@@ -748,7 +744,6 @@ def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(cpu, "_module", cpu._module.__wrapped__)
     monkeypatch.setattr(cpu, "_compiled", cpu._compiled.__wrapped__)
     with torch.no_grad():
         x = current(5, 2, 9)

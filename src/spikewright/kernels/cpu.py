@@ -24,7 +24,8 @@ import torch
 from threadpoolctl import threadpool_info
 from torch import Tensor
 
-from spikewright.kernels import cpu_loops, machine
+from spikewright.kernels import cpu_loops, cpu_rows, machine
+from spikewright.kernels.formula import Formula
 from spikewright.kernels.generated import module_of
 from spikewright.kernels.plan import PARAMETERS, Gradients, Kind, Numbers
 
@@ -44,9 +45,9 @@ _scratch = threading.local()
 
 def prepare(kind: Kind, gradients: bool) -> None:
     """Compile what the kind needs, or find it in the cache."""
-    _compiled(kind.forward, "forward")
+    _forward(kind)
     if gradients:
-        _compiled(kind, "backward")
+        _backward(kind)
 
 
 def forward(
@@ -58,7 +59,7 @@ def forward(
     age = torch.empty_like(v) if kind.timed else None
     call = _Call(kind, numbers, x, v0, age0, s)
     call.point(s=s, v=v, age=age)
-    call.run(_compiled(kind.forward, "forward"), call.tiled(WIDEST), 3)
+    call.run(_forward(kind), call.tiled(WIDEST), 4)
     return s, v, age
 
 
@@ -79,7 +80,7 @@ def backward(
     totals = torch.zeros(torch.get_num_threads(), 4, dtype=torch.float64) if kind.sums else None
     call.point(g=g, gv=gv, dx=dx, dv0=dv0, sums=totals)
     width = call.tiled(min(WIDEST, max(64, TILE_BYTES // 4 // (steps + 1) // 64 * 64)))
-    call.run(_compiled(kind, "backward"), width, 8 + (steps + 1) * (2 if kind.timed else 1))
+    call.run(_backward(kind), width, 11 + (steps + 1) * (2 if kind.timed else 1))
     return Gradients(dx, dv0, None if totals is None else totals.sum(0))
 
 
@@ -98,11 +99,11 @@ class _Call:
     def __init__(
         self, kind: Kind, numbers: Numbers, x: Tensor, v0: Tensor | None, age0: Tensor | None, s: Tensor
     ) -> None:
-        self.record = np.zeros(1, cpu_loops.CALL)
+        self.record = np.zeros(1, cpu_rows.CALL)
         self.kind, self.row, self.steps = kind, x[0], len(s)
         row = self.row
         self.set(steps=len(s), neurons=row.numel(), s_step=s[0].numel(), x_step=row.numel() if len(x) > 1 else 0)
-        self.set(**numbers._asdict())
+        self.set(**numbers._asdict(), x_bytes=x.element_size(), s_bytes=s.element_size(), pool=kind.pool)
         if kind.pool:
             _, self.channels, self.height, self.across = row.shape
             self.set(height=self.height, across=self.across, channels=self.channels)
@@ -187,29 +188,29 @@ def _keep_memory() -> None:
 # ---- from a kind to machine code
 
 
-@cache
-def _compiled(kind: Kind, name: str) -> Any:
-    module, cached = _module(kind)
-    return numba.cfunc(cpu_loops.SIGNATURE, cache=cached)(getattr(module, name))
+def _forward(kind: Kind) -> Any:
+    return _compiled("forward", kind.strict, kind.timed, False, None)
+
+
+def _backward(kind: Kind) -> Any:
+    return _compiled("backward", kind.strict, kind.timed, kind.sums, kind.formula)
 
 
 @cache
-def _module(kind: Kind) -> tuple[ModuleType, bool]:
-    """The kind's own copy of `cpu_loops`, and whether it lies where its machine code can be kept."""
-    return module_of(cpu_loops, _own(kind), Path(machine.__file__).read_text(), numba.__version__)
+def _compiled(name: str, strict: bool, timed: bool, sums: bool, formula: Formula | None) -> Any:
+    """A loop's machine code, out of Numba's cache if it is there."""
+    module, cached = _module(strict, timed, sums, formula)
+    return numba.cfunc(cpu_rows.SIGNATURE, cache=cached)(getattr(module, name))
 
 
-def _own(kind: Kind) -> str:
-    """The template's marked part, written for the kind."""
-    types_of = {torch.float32: "float32, 4, same, same", torch.bfloat16: "uint16, 2, from_bf16, bf16"}
-    names = [] if kind.formula is None else [f"p_{name}" for name in kind.formula.parameters]
+def _module(strict: bool, timed: bool, sums: bool, formula: Formula | None) -> tuple[ModuleType, bool]:
+    """A kind's own copy of `cpu_loops`, and whether it lies where its machine code can be kept."""
+    names = [] if formula is None else [f"p_{name}" for name in formula.parameters]
     names += [f"_{i}" for i in range(len(names), PARAMETERS)]
-    body = "return float32(1)" if kind.formula is None else kind.formula.source("numba")
-    return "\n".join(
+    body = "return float32(1)" if formula is None else formula.source("numba")
+    own = "\n".join(
         [
-            f"STRICT, TIMED, SUMS, POOL = {kind.strict}, {kind.timed}, {kind.sums}, {kind.pool}",
-            f"X, X_BYTES, load_x, store_x = {types_of[kind.x]}",
-            f"S, S_BYTES, load_s, store_s = {types_of[kind.s]}",
+            f"STRICT, TIMED, SUMS = {strict}, {timed}, {sums}",
             "",
             "",
             '@njit(error_model="numpy")',  # 1 / 0 is infinite, as in torch
@@ -217,6 +218,8 @@ def _own(kind: Kind) -> str:
             *(f"    {line}" for line in body.splitlines()),
         ]
     )
+    depends = [Path(str(part.__file__)).read_text() for part in (cpu_rows, machine)]
+    return module_of(cpu_loops, own, *depends, numba.__version__)
 
 
 _keep_memory()

@@ -1,4 +1,4 @@
-"""What the compiled loops of `cpu_loops` lean on: raw memory, shared counters, bfloat16, a fast exponential.
+"""What the compiled loops on the CPU lean on: raw memory, shared counters, bfloat16, a fast exponential.
 
 Everything here is inlined into the loops by LLVM.
 """
@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import carray, float32, int32, njit, types, uint16, uint32
 from numba.extending import intrinsic
 
-__all__ = ["add_one", "at", "bf16", "exp", "from_bf16", "same"]
+__all__ = ["add_one", "at", "bf16", "exp", "from_bf16"]
 
 
 @intrinsic
@@ -59,11 +59,6 @@ def _bits_of(context: Any, value: Any) -> Any:
 def at(address, count, dtype):
     """The array of `count` elements at an address."""
     return carray(_pointer(address), (count,), dtype)
-
-
-@njit
-def same(value):
-    return value
 
 
 @njit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -36,11 +36,6 @@ class Kind:
     x: torch.dtype
     s: torch.dtype
     formula: Formula | None
-
-    @property
-    def forward(self) -> Kind:
-        """The same as far as the forward pass can tell."""
-        return replace(self, formula=None, sums=False)
 
 
 class Numbers(NamedTuple):
