@@ -85,11 +85,13 @@ def test_an_error_leaves_the_generators_alone_too(generators: None) -> None:
 
 
 def test_threads_change_the_result_by_rounding_only(tmp_path: Path) -> None:
-    settings = {k: v for k, v in SMALL.items() if k not in ("limit", "progress")}
+    settings = {k: v for k, v in SMALL.items() if k not in ("limit", "progress")} | {"precision": "float32"}
     for threads in (1, 2):
         assert forked.run(forked.train, tmp_path / str(threads), "surrogate", threads=threads, **settings).code == 0
     one, two = (sw.load_model(tmp_path / str(threads)).state_dict() for threads in (1, 2))
-    assert all(torch.allclose(one[k].double(), two[k].double(), atol=1e-4) for k in one)
+    # A bias before batch norm has no gradient but rounding, of which Adam makes steps: it and the mean may drift.
+    drifting = {"body.conv1.bias": 2e-3, "body.bn1.running_mean": 2e-3}
+    assert all(torch.allclose(one[k].double(), two[k].double(), atol=drifting.get(k, 1e-4)) for k in one)
 
 
 def test_the_test_set_is_touched_once_and_after_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([__name__])
 
 UNTIMED = {"seconds", "images_per_second"}
-UNEQUAL = {"train_seconds", "train_images_per_second", "infer_images_per_second", "peak_memory_mb", "command"}
+MEMORY = {"peak_memory_mb", "train_peak_memory_mb"}
+UNEQUAL = {"train_seconds", "train_images_per_second", "infer_images_per_second", "command", *MEMORY}
 SMALL = {"limit": 60, "validation": 0.2, "progress": False, "checkpoint_minutes": 0.0}
 
 
@@ -191,7 +192,8 @@ def fit(out: Path, summed: bool) -> None:
     optimizer = sw.optim.SGD(1e-3 if summed else 0.5)
     start = {f"start.{k}": v.clone() for k, v in snn.state_dict().items()}
     data = sw.load("digits").limited(60)
-    sw.fit(snn, data, loss=loss, epochs=2, batch=19, optimizer=optimizer, validation=0.1, progress=False)
+    settings = {"epochs": 2, "batch": 19, "validation": 0.1, "precision": "float32", "progress": False}
+    sw.fit(snn, data, loss=loss, optimizer=optimizer, **settings)
     if os.environ.get("RANK", "0") == "0":
         storage.save_tensors(out, start | snn.state_dict())
 
