@@ -5,7 +5,7 @@ Set SPIKEWRIGHT_KERNELS=reference in the environment to run the definition every
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -42,21 +42,16 @@ def integrate_and_fire(
     """
     block_of(current)
     dtype = current.dtype if dtype is None else dtype
-    for way in (fused.integrate_and_fire, reference.integrate_and_fire):
-        done = way(
-            current,
-            state,
-            decay=decay,
-            gain=gain,
-            v_th=v_th,
-            v_init=v_init,
-            reset=reset,
-            surrogate=surrogate,
-            strict=strict,
-            pool=pool,
-            dtype=dtype,
-        )
-        if done is not None:
-            break
-    assert done is not None
-    return done
+    how: dict[str, Any] = {
+        "decay": decay,
+        "gain": gain,
+        "v_th": v_th,
+        "v_init": v_init,
+        "reset": reset,
+        "surrogate": surrogate,
+        "strict": strict,
+        "pool": pool,
+        "dtype": dtype,
+    }
+    done = fused.integrate_and_fire(current, state, **how)
+    return reference.integrate_and_fire(current, state, **how) if done is None else done

@@ -64,6 +64,7 @@ def extent(call, tile):
 
 @njit
 def filled(row, value):
+    """Set a row to a value."""
     for i in range(len(row)):
         row[i] = value
 

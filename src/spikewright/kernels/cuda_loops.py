@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 def slope(x, v_th, age, a, b, c, d):
+    """The surrogate's derivative at x."""
     return 1.0
 
 
 # --- end
 
 
-def sqrt(x):  # formulas use it
+def sqrt(x):
+    """What formulas call it."""
     return tl.sqrt(x)
 
 

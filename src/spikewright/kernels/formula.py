@@ -151,7 +151,8 @@ class _Writer:
             return
         if node.target in SAME:
             source = node.args[0]
-            assert isinstance(source, fx.Node)
+            if not isinstance(source, fx.Node):
+                raise _Untraceable(source)
             self.text[node] = self.text[source]
             self.tensor |= {node} if source in self.tensor else set()
             return

@@ -23,8 +23,7 @@ def module_of(template: ModuleType, own: str, *depends: str) -> tuple[ModuleType
 
     The copy's name stands for its text and for `depends`, what else the compiler's results hang on.
     """
-    assert template.__file__ is not None
-    text = MARKED.sub(lambda _: own + "\n", Path(template.__file__).read_text())
+    text = MARKED.sub(lambda _: own + "\n", Path(str(template.__file__)).read_text())
     name = f"loops_{hashlib.sha256(repr((text, *depends)).encode()).hexdigest()[:20]}"
     path, cached = cache_dir() / "kernels" / f"{name}.py", True
     try:
@@ -35,7 +34,8 @@ def module_of(template: ModuleType, own: str, *depends: str) -> tuple[ModuleType
         path, cached = Path(tempfile.mkdtemp(prefix="spikewright-")) / f"{name}.py", False
         path.write_text(text)
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # Numba's cache looks the module up by name
     spec.loader.exec_module(module)
     return module, cached
