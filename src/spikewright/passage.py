@@ -112,7 +112,9 @@ def _unwatched(module: nn.Module) -> bool:
 
 
 def _repeated(x: Tensor, clock: Clock) -> Tensor:
-    """A constant [B, ...] at every step: [T*B, ...]."""
+    """A constant [B, ...] at every step: [T*B, ...], images channels-last as they came."""
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).expand(clock.steps, -1, -1, -1, -1).flatten(0, 1).permute(0, 3, 1, 2)
     return x.expand(clock.steps, *x.shape).flatten(0, 1)
 
 

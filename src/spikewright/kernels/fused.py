@@ -229,17 +229,18 @@ def _engine(device: str) -> Any:
         return _do_without(device, error)
 
 
-_without: set[str] = set()
+_without: set[tuple[str, Kind]] = set()  # kinds that could not be built
 
 
 def _ready(engine: Any, kind: Kind, differentiable: bool) -> bool:
-    if engine.__name__ in _without:
+    if (engine.__name__, kind) in _without:
         return False
     try:
         engine.prepare(kind, differentiable)
     except Exception as error:
-        _without.add(engine.__name__)
-        _do_without(engine.__name__, error)
+        if all(name != engine.__name__ for name, _ in _without):  # once is enough: the next cause is likely the same
+            _do_without(engine.__name__, error)
+        _without.add((engine.__name__, kind))
         return False
     return True
 
