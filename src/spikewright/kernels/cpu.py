@@ -37,7 +37,7 @@ ALONE = 16_384  # neuron-steps below which waking the other threads costs more t
 WIDEST = 2048  # neurons in a tile
 TILE_BYTES = 1 << 18  # of potentials in a tile of the backward pass: they should stay in the second-level cache
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h; 32 MiB is the most that the second takes
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 _LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _scratch = threading.local()
@@ -181,7 +181,7 @@ def _keep_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None and os.environ.get("SPIKEWRIGHT_MALLOC") != "system":
-        for option, value in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, -1)):
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
             mallopt(option, value)
 
 

@@ -112,7 +112,7 @@ def _window(call, row, column, k):
     return at(row + 4 * pixel * call.channels, call.channels, float32)
 
 
-@njit
+@njit(error_model="numpy")  # Python's would look for a division by zero at every element
 def hand_on(call, row, n, target):
     """Bring a row of n spikes in scratch to its place, as means over windows where the call pools. Overwrites it."""
     if not call.pool:
@@ -136,7 +136,7 @@ def hand_on(call, row, n, target):
             narrow(first, target + 2 * column * channels)
 
 
-@njit
+@njit(error_model="numpy")
 def taken_back(call, source, row, n, means):
     """The gradient of `hand_on`: the address of n float32, for the spikes, from what lies at `source`."""
     if not call.pool:
