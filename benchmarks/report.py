@@ -12,7 +12,6 @@ import platform
 import re
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,9 @@ from typing import Any
 import torch
 from libraries import PEER_ROWS, PEERS, bf16
 from turns import Measured
+
+from spikewright import provenance
+from spikewright.storage import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "numba", "spikewright", *PEERS)
@@ -120,16 +122,9 @@ def publish(name: str, args: argparse.Namespace, panels: Sequence[Panel]) -> Non
         print(_table(title, summary))
     record = {"benchmark": name, "rounds": args.rounds, **_provenance(args), "workloads": summaries}
     args.out.mkdir(parents=True, exist_ok=True)
-    _write(args.out / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
-    _write(args.out / f"{name}.png", _figure(name, record))
+    write_atomic(args.out / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomic(args.out / f"{name}.png", _figure(name, record))
     print(f"written: {name}.json and {name}.png in {args.out}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The whole file or nothing."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def _table(title: str, summary: dict[str, Any]) -> str:
@@ -197,7 +192,7 @@ def _provenance(args: argparse.Namespace) -> dict[str, Any]:
     settings = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "NUMBA_NUM")
     return {
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "date": args.began,
         "hardware": _hardware(),
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}".strip(),
@@ -216,11 +211,3 @@ def _hardware() -> str:
         name, flags = facts.get("model name", name), set(facts.get("flags", "").split())
     features = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
     return ", ".join([name, f"{os.cpu_count()} cores", *features])
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    try:
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        return ""

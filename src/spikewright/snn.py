@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
-from spikewright.clock import Clock, finite
+from spikewright.clock import Clock, Temporal, finite
 from spikewright.encode import Direct, Encoder, Frames
 from spikewright.errors import ConfigError, DataError, NumericError, expect
 from spikewright.kernels import raised
@@ -99,14 +99,12 @@ class SNN(nn.Module):
         x, seed = self._input(x), _seed(generator)
         if not (recompute and torch.is_grad_enabled()):
             return self._advance(x, steps, steps, seed, _Carry())
-        for name, module in self.named_modules():
-            if (isinstance(module, _BatchNorm) and module.training) or not getattr(
-                module, "state_differentiable", True
-            ):
-                raise ConfigError(
-                    f"memory 'low' runs the steps in blocks, but {name!r} ({type(module).__name__}) needs them all at "
-                    "once in training: use a smaller batch, or a network without it"
-                )
+        name, whole = next(((n, m) for n, m in self.named_modules() if _needs_all_steps(m)), ("", None))
+        if whole is not None:
+            raise ConfigError(
+                f"memory 'low' runs the steps in blocks, but {name!r} ({type(whole).__name__}) needs them all at once "
+                "in training: use a smaller batch, or a network without it"
+            )
         flat, spec = tree_flatten(vars(_Carry()))
         return self._recomputed(x, steps, steps, seed, spec, *flat)[0]
 
@@ -261,6 +259,13 @@ def inference(module: nn.Module) -> Iterator[None]:
     finally:
         for m, training in was.items():
             m.training = training
+
+
+def _needs_all_steps(module: nn.Module) -> bool:
+    """Whether gradients through it would be wrong if the steps were cut into blocks."""
+    if isinstance(module, _BatchNorm):
+        return module.training
+    return isinstance(module, Temporal) and not module.state_differentiable
 
 
 def _checked_steps(steps: int, name: str = "steps") -> int:

@@ -88,6 +88,18 @@ def test_allocations_counts_what_was_alive_at_once():
     assert 0 < resident_bytes() <= peak_bytes() * 1.01  # the kernel counts pages in batches
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own figure is taken")
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it(tmp_path: Path):
+    parent = """
+import subprocess, sys
+big = bytearray(400 * 2**20)
+subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+    child = "from spikewright.measure.memory import peak_bytes, resident_bytes; print(peak_bytes() - resident_bytes())"
+    said = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, check=True, cwd=tmp_path)
+    assert int(said.stdout) < 100 * 2**20
+
+
 def test_a_forecast_grows_with_the_steps_and_trains_nothing():
     torch.manual_seed(3)
     before = torch.get_rng_state()

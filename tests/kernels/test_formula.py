@@ -12,7 +12,7 @@ from cases import F32, assert_active
 
 from spikewright import surrogate as sg
 from spikewright.kernels import formula, fused, reference
-from spikewright.kernels.plan import PARAMETERS
+from spikewright.kernels.formula import PARAMETERS
 from spikewright.neurons import HardReset
 
 GRID = torch.cat([torch.linspace(-20, 20, 161), torch.linspace(-1.3, 1.3, 105)])  # 0, -1 and 1 among them

@@ -11,7 +11,7 @@ import torch
 from spikewright.engine.session import Session, isolated_randomness
 from spikewright.engine.trainer import Trainer
 from spikewright.errors import ConfigError
-from spikewright.measure.memory import allocations, peak_bytes, resident_bytes
+from spikewright.measure.memory import allocations, resident_bytes
 
 if TYPE_CHECKING:
     from spikewright.phases import Fit
@@ -58,7 +58,7 @@ def forecast(fit: Fit, session: Session) -> Forecast:
                     if (t, memory) == (steps, session.memory):
                         raise
                     peaks[t, memory] = None
-    present = 0 if device.type == "cuda" else resident_bytes() or peak_bytes() or 0
+    present = 0 if device.type == "cuda" else resident_bytes() or 0
     return Forecast(steps, fit.batch, present, peaks)
 
 

@@ -5,53 +5,28 @@ Set SPIKEWRIGHT_KERNELS=reference in the environment to run the definition every
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from spikewright.kernels import fused, reference
 from spikewright.kernels.reference import block_of, low_pass, raised
 
-if TYPE_CHECKING:
-    from spikewright.neurons.parts import Reset
-    from spikewright.surrogate import Learnable, Surrogate
-
 __all__ = ["block_of", "integrate_and_fire", "low_pass", "raised"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def integrate_and_fire(
-    current: Tensor,
-    state: tuple[Tensor, ...] | None,
-    *,
-    decay: float | Tensor,
-    gain: float | Tensor,
-    v_th: float | Tensor,
-    v_init: float | Tensor,
-    reset: Reset,
-    surrogate: Surrogate | Learnable,
-    strict: bool,
-    pool: int = 0,
-    dtype: torch.dtype | None = None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The update of integrate-and-fire neurons over a block of steps; `reference.integrate_and_fire` defines it.
 
-    Args:
-        pool: hand on means over windows of pool x pool spikes of a [T, B, C, H, W] block, not the spikes.
-        dtype: of what is handed on; the current's by default.
-    """
-    block_of(current)
-    dtype = current.dtype if dtype is None else dtype
-    how: dict[str, Any] = {
-        "decay": decay,
-        "gain": gain,
-        "v_th": v_th,
-        "v_init": v_init,
-        "reset": reset,
-        "surrogate": surrogate,
-        "strict": strict,
-        "pool": pool,
-        "dtype": dtype,
-    }
-    done = fused.integrate_and_fire(current, state, **how)
-    return reference.integrate_and_fire(current, state, **how) if done is None else done
+def _chosen(kernel: Callable[P, R | None], definition: Callable[P, R]) -> Callable[P, R]:
+    """The kernel where it serves (None: it does not), else the definition."""
+
+    @wraps(definition)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        done = kernel(*args, **kwargs)
+        return definition(*args, **kwargs) if done is None else done
+
+    return run
+
+
+integrate_and_fire = _chosen(fused.integrate_and_fire, reference.integrate_and_fire)

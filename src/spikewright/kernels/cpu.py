@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from spikewright.kernels import cpu_loops, cpu_rows, machine
-from spikewright.kernels.formula import Formula
+from spikewright.kernels.formula import Formula, slope
 from spikewright.kernels.generated import module_of
-from spikewright.kernels.plan import PARAMETERS, Gradients, Kind, Numbers
+from spikewright.kernels.plan import Gradients, Kind, Numbers
 
 __all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
 
@@ -205,17 +205,13 @@ def _compiled(name: str, strict: bool, timed: bool, sums: bool, formula: Formula
 
 def _module(strict: bool, timed: bool, sums: bool, formula: Formula | None) -> tuple[ModuleType, bool]:
     """A kind's own copy of `cpu_loops`, and whether it lies where its machine code can be kept."""
-    names = [] if formula is None else [f"p_{name}" for name in formula.parameters]
-    names += [f"_{i}" for i in range(len(names), PARAMETERS)]
-    body = "return float32(1)" if formula is None else formula.source("numba")
     own = "\n".join(
         [
             f"STRICT, TIMED, SUMS = {strict}, {timed}, {sums}",
             "",
             "",
             '@njit(error_model="numpy")',  # 1 / 0 is infinite, as in torch
-            f"def slope(x, v_th, age, {', '.join(names)}):",
-            *(f"    {line}" for line in body.splitlines()),
+            slope(formula, "numba"),
         ]
     )
     depends = [Path(str(part.__file__)).read_text() for part in (cpu_rows, machine)]

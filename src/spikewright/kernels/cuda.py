@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from spikewright.kernels import cuda_loops
-from spikewright.kernels.formula import Formula
+from spikewright.kernels.formula import PARAMETERS, Formula, slope
 from spikewright.kernels.generated import module_of
-from spikewright.kernels.plan import PARAMETERS, Gradients, Kind, Numbers
+from spikewright.kernels.plan import Gradients, Kind, Numbers
 
 __all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
 
@@ -114,16 +114,7 @@ def _module(formula: Formula | None) -> ModuleType:
     """The formula's own copy of `cuda_loops`, its functions made Triton's."""
     import triton
 
-    names = [] if formula is None else [f"p_{name}" for name in formula.parameters]
-    names += [f"_{i}" for i in range(len(names), PARAMETERS)]
-    body = "return 1.0" if formula is None else formula.source("triton")
-    own = [
-        "import triton.language as tl",
-        "",
-        "",
-        f"def slope(x, v_th, age, {', '.join(names)}):",
-        *(f"    {line}" for line in body.splitlines()),
-    ]
+    own = ["import triton.language as tl", "", "", slope(formula, "triton")]
     module, _ = module_of(cuda_loops, "\n".join(own))
     for name, function in list(vars(module).items()):
         if isinstance(function, FunctionType) and function.__module__ == module.__name__:

@@ -20,7 +20,10 @@ from torch import fx
 
 from spikewright.surrogate import Surrogate
 
-__all__ = ["Formula", "trace"]
+__all__ = ["PARAMETERS", "Formula", "slope", "trace"]
+
+PARAMETERS = 4
+"""Numbers of its own that a surrogate may have in a kernel."""
 
 NUMBA = {
     "where": "({1} if {0} else {2})",
@@ -73,6 +76,14 @@ class Formula:
     def source(self, dialect: str) -> str:
         """The body of a function of x, v_th, age and the parameters (`p_` and their name), ending in `return`."""
         return _Writer(DIALECTS[dialect]).write(self.graph)
+
+
+def slope(formula: Formula | None, dialect: str) -> str:
+    """The source of a function `slope(x, v_th, age, ...)` with room for `PARAMETERS` numbers; None: g = 1."""
+    names = [] if formula is None else [f"p_{name}" for name in formula.parameters]
+    names += [f"_{i}" for i in range(len(names), PARAMETERS)]
+    body = "return " + DIALECTS[dialect]["cast"].format("1.0") if formula is None else formula.source(dialect)
+    return "\n".join([f"def slope(x, v_th, age, {', '.join(names)}):", *(f"    {line}" for line in body.splitlines())])
 
 
 def trace(surrogate: Surrogate, strict: bool) -> Formula | None:

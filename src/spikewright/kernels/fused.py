@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spikewright.kernels.formula import trace
-from spikewright.kernels.plan import PARAMETERS, Kind, Numbers
+from spikewright.kernels.formula import PARAMETERS, trace
+from spikewright.kernels.plan import Kind, Numbers
 from spikewright.kernels.reference import NEVER, pooled
 from spikewright.surrogate import Surrogate
 from spikewright.surrogate.base import first_only
@@ -37,14 +37,19 @@ def integrate_and_fire(
     reset: Reset,
     surrogate: Surrogate | Learnable,
     strict: bool,
-    pool: int,
-    dtype: torch.dtype,
+    pool: int = 0,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """As `reference.integrate_and_fire`; None where no fused kernel serves these arguments."""
     numbers = (decay, gain, v_th)
-    if not (_plain(current) and all(_scalar(n) for n in (*numbers, v_init)) and not _needs_grad(v_init)):
+    if not (
+        _plain(current)
+        and current.dim() >= 2
+        and all(_scalar(n) for n in (*numbers, v_init))
+        and not _needs_grad(v_init)
+    ):
         return None
-    engine = _engine(current.device.type)
+    engine, dtype = _engine(current.device.type), dtype or current.dtype
     after = reset.after_spike(v_th, decay) if _speaks_for_itself(reset) else None
     if engine is None or after is None or current.dtype not in engine.DTYPES or dtype not in engine.DTYPES:
         return None

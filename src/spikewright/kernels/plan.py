@@ -10,10 +10,7 @@ from torch import Tensor
 
 from spikewright.kernels.formula import Formula
 
-__all__ = ["PARAMETERS", "Gradients", "Kind", "Numbers"]
-
-PARAMETERS = 4
-"""Numbers of its own that a surrogate may have."""
+__all__ = ["Gradients", "Kind", "Numbers"]
 
 
 @dataclass(frozen=True)

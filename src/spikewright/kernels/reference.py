@@ -60,8 +60,12 @@ def integrate_and_fire(
 
     A current that is NaN or infinite leaves a NaN in the membrane for ever, so a look at the last state tells.
 
-    Shapes: current [T, B, ...] -> spikes [T, B, ...], or their means over windows of pool x pool; state is
-    (v [B, ...],), and (v, age) when the surrogate depends on the steps since the neuron's last spike.
+    Shapes: current [T, B, ...] -> spikes [T, B, ...]; state is (v [B, ...],), and (v, age) when the surrogate depends
+    on the steps since the neuron's last spike.
+
+    Args:
+        pool: hand on means over windows of pool x pool spikes of a [T, B, C, H, W] block, not the spikes.
+        dtype: of what is handed on; the current's by default.
     """
     x = block_of(current)
     v, *rest = state or (x.new_zeros(x.shape[1:]) + v_init,)

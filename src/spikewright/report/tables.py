@@ -6,14 +6,16 @@ A key that is missing or None shows as "-" or leaves its row out; nothing a dict
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from spikewright.engine.forecast import Forecast
 from spikewright.report import format as f
+
+if TYPE_CHECKING:
+    from spikewright.engine.forecast import Forecast
 
 __all__ = ["closing_table", "comparison_table", "forecast_table", "listing_table"]
 
