@@ -242,7 +242,7 @@ def test_a_number_of_shape_1_gets_a_gradient_of_its_shape():
 @pytest.mark.parametrize("size", [(8, 9), (7, 7), (3, 4)], ids=str)
 def test_pools_of_channels_last_images(pool, size, threads):
     """Sizes that divide and that do not; pooled by the kernel."""
-    for shape in ((5, 2, 3, *size), (1, 1, 40, *size), (6, 7, 17, *size)):
+    for shape in ((5, 2, 3, *size), (1, 1, 40, *size), (6, 7, 17, *size), (2, 3, 16, *size)):
         x = images(*shape)
         s, left, _ = compare(x, pool=pool)
         assert s.shape[-2:] == tuple(n // (pool or 1) for n in size) and left[0].shape == x.shape[1:]

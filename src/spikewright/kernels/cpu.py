@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from threadpoolctl import threadpool_info
 from torch import Tensor
@@ -54,12 +53,13 @@ def forward(
     kind: Kind, numbers: Numbers, steps: int, x: Tensor, v0: Tensor | None, age0: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run all steps: x [T, B, ...], or [1, B, ...] for a constant current, rows dense -> (spikes, membrane, age)."""
-    s = _output(kind, steps, x[0])
-    v = torch.empty_like(x[0], dtype=torch.float32)
+    row = x[0]
+    s = _output(kind, steps, row)
+    v = torch.empty_like(row, dtype=torch.float32)
     age = torch.empty_like(v) if kind.timed else None
-    call = _Call(kind, numbers, x, v0, age0, s)
-    call.point(s=s, v=v, age=age)
-    call.run(_forward(kind), call.tiled(WIDEST), 4)
+    call = _call(kind, numbers, x, v0, age0, s)
+    call.s, call.v, call.age = s.data_ptr(), v.data_ptr(), _address(age)
+    _run(_forward(kind), call, _tiled(call, kind, row.shape, WIDEST), 5)
     return s, v, age
 
 
@@ -73,14 +73,15 @@ def backward(
     gv: Tensor | None,
 ) -> Gradients:
     """Gradients of the current and the first membrane, and the sums for decay, gain, threshold and shift."""
-    steps = len(g)
-    call = _Call(kind, numbers, x, v0, age0, g)
+    steps = g.shape[0]
     dx = torch.empty_like(x)
     dv0 = torch.empty_like(v0) if v0 is not None else None
     totals = torch.zeros(torch.get_num_threads(), 4, dtype=torch.float64) if kind.sums else None
-    call.point(g=g, gv=gv, dx=dx, dv0=dv0, sums=totals)
-    width = call.tiled(min(WIDEST, max(64, TILE_BYTES // 4 // (steps + 1) // 64 * 64)))
-    call.run(_backward(kind), width, 11 + (steps + 1) * (2 if kind.timed else 1))
+    call = _call(kind, numbers, x, v0, age0, g)
+    call.g, call.gv, call.dx, call.dv0, call.sums = g.data_ptr(), *map(_address, (gv, dx, dv0, totals))
+    widest = min(WIDEST, max(64, TILE_BYTES // 4 // (steps + 1) // 64 * 64))
+    lines = 11 + (steps + 1) * (2 if kind.timed else 1)
+    _run(_backward(kind), call, _tiled(call, kind, x.shape[1:], widest), lines)
     return Gradients(dx, dv0, None if totals is None else totals.sum(0))
 
 
@@ -93,60 +94,49 @@ def _output(kind: Kind, steps: int, row: Tensor) -> Tensor:
     return rows.permute(0, 1, 4, 2, 3)
 
 
-class _Call:
-    """One call of a compiled loop: its numbers and the addresses of its arrays."""
+def _call(kind: Kind, numbers: Numbers, x: Tensor, v0: Tensor | None, age0: Tensor | None, s: Tensor) -> cpu_rows.Call:
+    """One call of a compiled loop, but for the arrays that only one of them has; `s` stands for all of its shape."""
+    call = cpu_rows.Call(**numbers._asdict())
+    call.steps, call.neurons = s.shape[0], x.numel() // x.shape[0]
+    call.s_step, call.x_step = s.numel() // s.shape[0], call.neurons if x.shape[0] > 1 else 0
+    call.x_bytes, call.s_bytes, call.pool = x.element_size(), s.element_size(), kind.pool
+    call.here, call.x, call.v0, call.age0 = ctypes.addressof(call), x.data_ptr(), _address(v0), _address(age0)
+    return call
 
-    def __init__(
-        self, kind: Kind, numbers: Numbers, x: Tensor, v0: Tensor | None, age0: Tensor | None, s: Tensor
-    ) -> None:
-        self.record = np.zeros(1, cpu_rows.CALL)
-        self.kind, self.row, self.steps = kind, x[0], len(s)
-        row = self.row
-        self.set(steps=len(s), neurons=row.numel(), s_step=s[0].numel(), x_step=row.numel() if len(x) > 1 else 0)
-        self.set(**numbers._asdict(), x_bytes=x.element_size(), s_bytes=s.element_size(), pool=kind.pool)
-        if kind.pool:
-            _, self.channels, self.height, self.across = row.shape
-            self.set(height=self.height, across=self.across, channels=self.channels)
-        self.point(x=x, v0=v0, age0=age0)
-        self.set(here=self.record.ctypes.data)
 
-    def set(self, **values: float) -> None:
-        for name, value in values.items():
-            self.record[name] = value
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
-    def point(self, **tensors: Tensor | None) -> None:
-        for name, tensor in tensors.items():
-            self.record[name] = 0 if tensor is None else tensor.data_ptr()
 
-    def tiled(self, widest: int) -> int:
-        """Cut the neurons into tiles of at most so many (a pooled band is as wide as it is); returns the width."""
-        neurons, pool = self.row.numel(), self.kind.pool
-        if pool:
-            width = (pool + self.height % pool) * self.across * self.channels
-            tiles = len(self.row) * (self.height // pool)
-        else:
-            share = -(-neurons // (2 * torch.get_num_threads()))  # some tiles for every thread
-            width = min(widest, max(64, -(-share // 64) * 64))
-            tiles = -(-neurons // width)
-        self.set(width=width, tiles=tiles)
-        return width
+def _tiled(call: cpu_rows.Call, kind: Kind, row: torch.Size, widest: int) -> int:
+    """Cut the neurons into tiles of at most so many (a pooled band is as wide as it is); returns the width."""
+    if pool := kind.pool:
+        samples, call.channels, call.height, call.across = row
+        call.width = (pool + call.height % pool) * call.across * call.channels
+        call.tiles = samples * (call.height // pool)
+    else:
+        share = -(-call.neurons // (2 * torch.get_num_threads()))  # some tiles for every thread
+        call.width = min(widest, max(64, -(-share // 64) * 64))
+        call.tiles = -(-call.neurons // call.width)
+    width: int = call.width
+    return width
 
-    def run(self, function: Any, width: int, lines: int) -> None:
-        """Call a compiled loop in which every thread has so many lines of scratch, each as wide as a tile."""
-        threads = torch.get_num_threads() if self.row.numel() * self.steps > ALONE else 1
-        scratch = _room(threads * lines * width)
-        self.set(per_thread=lines * width, scratch=scratch.data_ptr())
-        address = self.record.ctypes.data
-        if threads == 1:
-            _LOOP(function.address)(address)
-        else:
-            _team()(function.address, address, threads)
+
+def _run(function: Any, call: cpu_rows.Call, width: int, lines: int) -> None:
+    """Call a compiled loop in which every thread has so many lines of scratch, each as wide as a tile."""
+    threads = torch.get_num_threads() if call.neurons * call.steps > ALONE else 1
+    call.per_thread = lines * width + machine.BLOCK  # the last line may be run over
+    call.scratch = _room(threads * call.per_thread).data_ptr()
+    if threads == 1:
+        _LOOP(function.address)(call.here)
+    else:
+        _team()(function.address, call.here, threads)
 
 
 def _room(count: int) -> Tensor:
     """Scratch floats, kept from call to call."""
     kept: Tensor | None = getattr(_scratch, "room", None)
-    if kept is None or len(kept) < count:
+    if kept is None or kept.numel() < count:
         kept = _scratch.room = torch.empty(count)
     return kept
 

@@ -77,7 +77,7 @@ def forward(address):
                 v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
                 s[i] = float32(1) if fired else float32(0)
             if not in_place:
-                hand_on(call, row, n, target)
+                hand_on(call, row, n, mine + 4 * line, target)
         copied(mine, at(call.v + 4 * lo, n, float32), float32(0))
         if TIMED:
             copied(mine + line, at(call.age + 4 * lo, n, float32), float32(0))

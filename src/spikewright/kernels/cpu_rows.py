@@ -9,17 +9,19 @@ and so do spikes that leave as means over windows.
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 from numba import float32, from_dtype, njit, uint16, void
 from numba.types import CPointer
 
-from spikewright.kernels.machine import at, bf16, from_bf16
+from spikewright.kernels.machine import BLOCK, add_block, at, bf16, copy_block, from_bf16
 
 __all__ = [
-    "CALL",
     "SIGNATURE",
     "SLOT",
     "TAKEN",
+    "Call",
     "copied",
     "extent",
     "filled",
@@ -29,21 +31,27 @@ __all__ = [
     "taken_back",
 ]
 
-_COUNTS = "taken slot tiles width steps neurons x_step s_step x_bytes s_bytes per_thread pool height across channels"
-_ADDRESSES = "here x v0 age0 s v age g dx gv dv0 sums scratch"
+_COUNTS = "steps neurons width tiles x_step s_step x_bytes s_bytes per_thread pool height across channels taken slot"
+_ADDRESSES = "here x v0 age0 s v age g gv dx dv0 sums scratch"
 _NUMBERS = "decay gain v_init keep shift attached never"
-CALL = np.dtype(
-    [(name, np.int64) for name in f"{_COUNTS} {_ADDRESSES}".split()]
-    + [(name, np.float32) for name in _NUMBERS.split()]
-    + [(name, np.float64) for name in ["v_th", "a", "b", "c", "d"]],
-    align=True,
-)
-"""One call: how much (counts, in elements), where (addresses; 0 for none), and the neuron's numbers. Threads share the
-counters `taken` and `slot`, which begin at 0; 2 bytes an element are bfloat16, 4 float32; `a` to `d` are the
-surrogate's own numbers."""
 
-TAKEN, SLOT = CALL.fields["taken"][1], CALL.fields["slot"][1]
-SIGNATURE = void(CPointer(from_dtype(CALL)))
+
+class Call(ctypes.Structure):
+    """One call: how much (counts, in elements), where (addresses; 0 for none), and the neuron's numbers.
+
+    Threads share the counters `taken` and `slot`, which begin at 0; 2 bytes an element are bfloat16, 4 float32; `a` to
+    `d` are the surrogate's own numbers.
+    """
+
+    _fields_ = (
+        [(name, ctypes.c_int64) for name in f"{_COUNTS} {_ADDRESSES}".split()]
+        + [(name, ctypes.c_float) for name in _NUMBERS.split()]
+        + [(name, ctypes.c_double) for name in ["v_th", "a", "b", "c", "d"]]
+    )
+
+
+TAKEN, SLOT = Call.taken.offset, Call.slot.offset
+SIGNATURE = void(CPointer(from_dtype(np.dtype(Call))))
 
 
 @njit
@@ -105,35 +113,40 @@ def read(source, n, bytes_each, scratch):
     return scratch
 
 
-@njit
-def _window(call, row, column, k):
-    """All channels of the k-th pixel of a window in the band at `row`."""
-    pixel = (k // call.pool) * call.across + column * call.pool + k % call.pool
-    return at(row + 4 * pixel * call.channels, call.channels, float32)
-
-
 @njit(error_model="numpy")  # Python's would look for a division by zero at every element
-def hand_on(call, row, n, target):
-    """Bring a row of n spikes in scratch to its place, as means over windows where the call pools. Overwrites it."""
+def hand_on(call, row, n, means, target):
+    """Bring a row of n spikes in scratch to its place, as means over windows where the call pools. Overwrites it.
+
+    Pixels are added in whole blocks: what runs over the end of one is written again by the next, and the last may run
+    over by a block at most.
+    """
     if not call.pool:
         narrow(at(row, n, float32), target)
         return
-    channels = call.channels
-    area = float32(call.pool * call.pool)
-    for column in range(call.across // call.pool):
-        first = _window(call, row, column, 0)
-        for k in range(1, call.pool * call.pool):
-            other = _window(call, row, column, k)
-            for c in range(channels):
-                first[c] += other[c]
-        if call.s_bytes == 4:
-            means = at(target + 4 * column * channels, channels, float32)
-            for c in range(channels):
-                means[c] = first[c] / area
-        else:
-            for c in range(channels):
-                first[c] /= area
-            narrow(first, target + 2 * column * channels)
+    channels, pool, line = call.channels, call.pool, call.across * call.channels
+    first = at(row, line, float32)
+    for k in range(1, pool):
+        other = at(row + 4 * k * line, line, float32)
+        for i in range(line):
+            first[i] += other[i]
+    columns = call.across // pool
+    for column in range(columns):
+        for c in range(0, channels, BLOCK):
+            mean = means + 4 * (column * channels + c)
+            pixel = row + 4 * (column * pool * channels + c)
+            add_block(mean, pixel, pixel + 4 * channels)
+            for k in range(2, pool):
+                add_block(mean, mean, pixel + 4 * k * channels)
+    sums = at(means, columns * channels, float32)
+    area = float32(pool * pool)
+    if call.s_bytes == 4:
+        out = at(target, len(sums), float32)
+        for i in range(len(sums)):
+            out[i] = sums[i] / area
+    else:
+        for i in range(len(sums)):
+            sums[i] /= area
+        narrow(sums, target)
 
 
 @njit(error_model="numpy")
@@ -141,15 +154,19 @@ def taken_back(call, source, row, n, means):
     """The gradient of `hand_on`: the address of n float32, for the spikes, from what lies at `source`."""
     if not call.pool:
         return read(source, n, call.s_bytes, row)
-    channels, pool = call.channels, call.pool
+    channels, pool, line = call.channels, call.pool, call.across * call.channels
+    columns = call.across // pool
+    given = at(read(source, columns * channels, call.s_bytes, means), columns * channels, float32)
+    mean = at(means, columns * channels, float32)
     area = float32(pool * pool)
-    if call.across % pool or n != pool * call.across * channels:  # lines or columns that no window covers
-        filled(at(row, n, float32), float32(0))
-    for column in range(call.across // pool):
-        place = read(source + call.s_bytes * column * channels, channels, call.s_bytes, means)
-        given = at(place, channels, float32)
-        for k in range(pool * pool):
-            pixel = _window(call, row, column, k)
-            for c in range(channels):
-                pixel[c] = given[c] / area
+    for i in range(len(mean)):
+        mean[i] = given[i] / area
+    for pixel in range(columns * pool):
+        for c in range(0, channels, BLOCK):
+            copy_block(row + 4 * (pixel * channels + c), means + 4 * (pixel // pool * channels + c))
+    covered = columns * pool * channels
+    filled(at(row + 4 * covered, line - covered, float32), float32(0))  # columns and lines that no window covers
+    for k in range(1, pool):
+        copied(row, at(row + 4 * k * line, line, float32), float32(0))
+    filled(at(row + 4 * pool * line, n - pool * line, float32), float32(0))
     return row

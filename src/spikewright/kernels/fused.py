@@ -58,10 +58,11 @@ def integrate_and_fire(
     formula = trace(surrogate, strict)
     if formula is None or len(formula.parameters) > PARAMETERS:
         return None
-    row, steps = _rows(current), len(current)
-    if not _fits(state, row[0], surrogate.timed):
+    row, steps = _rows(current), current.shape[0]
+    first = row[0]
+    if not _fits(state, first, surrogate.timed):
         return None
-    pool_here = pool if engine.POOLS and _channels_last(row[0]) and pool <= min(row.shape[-2:]) else 0
+    pool_here = pool if pool > 1 and engine.POOLS and _channels_last(first) and pool <= min(first.shape[-2:]) else 0
     keep, shift = after
     learned = any(map(_needs_grad, (*numbers, shift)))
     differentiable = torch.is_grad_enabled() and (learned or any(map(_needs_grad, (current, *(state or ())))))
@@ -178,8 +179,9 @@ def _rows(current: Tensor) -> Tensor:
     row = current[0].detach()
     if not (row.is_contiguous() or _channels_last(row)):
         return current.contiguous()
-    if current.stride(0) == 0 or len(current) == 1:
-        if len(current) == 1 or not _needs_grad(current):
+    steps = current.shape[0]
+    if current.stride(0) == 0 or steps == 1:
+        if steps == 1 or not _needs_grad(current):
             return current[:1]
         base = current._base  # the gradient goes straight to what was expanded, not through T rows of zeros
         if (

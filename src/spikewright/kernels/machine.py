@@ -15,7 +15,9 @@ from llvmlite import ir
 from numba import carray, float32, int32, njit, types, uint16, uint32
 from numba.extending import intrinsic
 
-__all__ = ["add_one", "at", "bf16", "exp", "from_bf16"]
+__all__ = ["BLOCK", "add_block", "add_one", "at", "bf16", "copy_block", "exp", "from_bf16"]
+
+BLOCK = 16  # float32 that are moved at once
 
 
 @intrinsic
@@ -37,6 +39,33 @@ def add_one(context: Any, address: Any) -> Any:
         return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer()), ir.Constant(word, 1), "seq_cst")
 
     return types.int64(types.int64), generate
+
+
+def _block(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, ir.VectorType(ir.FloatType(), BLOCK).as_pointer())
+
+
+@intrinsic
+def copy_block(context: Any, target: Any, source: Any) -> Any:
+    """Copy a block of float32 from one address to another."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(builder.load(_block(builder, args[1]), align=4), _block(builder, args[0]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def add_block(context: Any, target: Any, a: Any, b: Any) -> Any:
+    """Write the sum of the blocks of float32 at two addresses to a third."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b = (builder.load(_block(builder, address), align=4) for address in args[1:])
+        builder.store(builder.fadd(a, b), _block(builder, args[0]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
