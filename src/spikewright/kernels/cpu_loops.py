@@ -10,6 +10,8 @@ the first state: exact, and less to keep and to read than potentials.
 
 Where a call pools by k, the neurons are channels-last images, [B, H, W, C]; a tile is a band of k lines, and its spikes
 leave it as means over k x k windows.
+
+The next row is asked for while this one is computed, or memory and loops would wait for each other.
 """
 
 # mypy: ignore-errors
@@ -22,7 +24,7 @@ from math import sqrt  # noqa: F401  (formulas use it)
 from numba import carray, float32, float64, njit
 
 from spikewright.kernels.cpu_rows import SLOT, TAKEN, copied, extent, filled, hand_on, narrow, read, taken_back
-from spikewright.kernels.machine import add_one, at, exp  # noqa: F401
+from spikewright.kernels.machine import add_one, at, exp, fetch  # noqa: F401
 
 # --- one kind of neuron
 STRICT = False
@@ -56,13 +58,16 @@ def forward(address):
         tile = add_one(call.here + TAKEN)
         if tile >= call.tiles:
             break
-        lo, n, out_lo, _ = extent(call, tile)
+        lo, n, out_lo, outs = extent(call, tile)
         v = at(mine, n, float32)
         copied(call.v0 + 4 * lo if call.v0 else 0, v, call.v_init)
         if TIMED:
             age = at(mine + line, n, float32)
             copied(call.age0 + 4 * lo if call.age0 else 0, age, call.never)
         for t in range(call.steps):
+            if t + 1 < call.steps:
+                fetch(call.x + call.x_bytes * ((t + 1) * call.x_step + lo), n * call.x_bytes)
+                fetch(call.s + call.s_bytes * ((t + 1) * call.s_step + out_lo), outs * call.s_bytes)
             x = at(read(call.x + call.x_bytes * (t * call.x_step + lo), n, call.x_bytes, mine + 2 * line), n, float32)
             target = call.s + call.s_bytes * (t * call.s_step + out_lo)
             row = target if in_place else mine + 3 * line
@@ -100,7 +105,7 @@ def backward(address):
         tile = add_one(call.here + TAKEN)
         if tile >= call.tiles:
             break
-        lo, n, out_lo, _ = extent(call, tile)
+        lo, n, out_lo, outs = extent(call, tile)
         v, gv, gu = at(mine, n, float32), at(mine + line, n, float32), at(mine + 2 * line, n, float32)
         first = at(history, n, float32)
         copied(call.v0 + 4 * lo if call.v0 else 0, first, call.v_init)
@@ -109,6 +114,8 @@ def backward(address):
             age = at(mine + 3 * line, n, float32)
             copied(call.age0 + 4 * lo if call.age0 else 0, age, call.never)
         for t in range(steps):
+            if t + 1 < steps:
+                fetch(call.x + call.x_bytes * ((t + 1) * call.x_step + lo), n * call.x_bytes)
             x = at(read(call.x + call.x_bytes * (t * call.x_step + lo), n, call.x_bytes, mine + 4 * line), n, float32)
             potential = at(history + line * (t + 1), n, float32)
             for i in range(n):
@@ -133,6 +140,9 @@ def backward(address):
             potential = at(history + line * (t + 1), n, float32)
             since = at(ages + line * t, n, float32) if TIMED else potential
             source = call.g + call.s_bytes * (t * call.s_step + out_lo)
+            if t > 0:
+                fetch(call.g + call.s_bytes * ((t - 1) * call.s_step + out_lo), outs * call.s_bytes)
+                fetch(call.dx + call.x_bytes * ((t - 1) * call.x_step + lo), n * call.x_bytes)
             g = at(taken_back(call, source, mine + 5 * line, n, mine + 4 * line), n, float32)
             for i in range(n):
                 u = potential[i]

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import carray, float32, int32, njit, types, uint16, uint32
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "add_block", "add_one", "at", "bf16", "copy_block", "exp", "from_bf16"]
+__all__ = ["BLOCK", "add_block", "add_one", "at", "bf16", "copy_block", "exp", "fetch", "from_bf16"]
 
 BLOCK = 16  # float32 that are moved at once
 
@@ -66,6 +66,26 @@ def add_block(context: Any, target: Any, a: Any, b: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def _fetch(context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        builder.call(function, [pointer, *(ir.Constant(word, n) for n in (0, 2, 1))])  # read, second-level cache, data
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@njit
+def fetch(address, count):
+    """Ask for so many bytes of memory that will be read soon."""
+    for byte in range(0, count, 64):
+        _fetch(address + byte)
 
 
 @intrinsic
