@@ -33,7 +33,7 @@ check: install
 	$(BIN)/python -m pytest -n 2 tests/laws
 
 bench: $(BENCH)/installed
-	for script in neuron training inference memory start; do \
+	for script in neuron training inference memory start where; do \
 		$(BENCH)/bin/python benchmarks/$$script.py $(BENCH_FLAGS) || exit 1; \
 	done
 

@@ -120,7 +120,7 @@ def publish(name: str, args: argparse.Namespace, panels: Sequence[Panel]) -> Non
     summaries = {panel.title: panel.summary() for panel in panels}
     for title, summary in summaries.items():
         print(_table(title, summary))
-    record = {"benchmark": name, "rounds": args.rounds, **_provenance(args), "workloads": summaries}
+    record = {"benchmark": name, "rounds": args.rounds, **provenance_of(args), "workloads": summaries}
     args.out.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
     write_atomic(args.out / f"{name}.png", _figure(name, record))
@@ -187,7 +187,7 @@ def _colour(row: str) -> str:
     return OURS if row.startswith("ours") else PEER if row in PEER_ROWS else FLOOR
 
 
-def _provenance(args: argparse.Namespace) -> dict[str, Any]:
+def provenance_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the figures hang on: machine, versions, threads, settings from outside."""
     settings = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "NUMBA_NUM")
     return {
