@@ -425,7 +425,7 @@ class Started(NamedTuple):
 
 
 def start(folder: Path, *words: str, **options: Any) -> Started:
-    command = [sys.executable, "-m", "spikewright.cli", *words]
+    command = [sys.executable, "-m", "spikewright", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
     environment = os.environ | {"XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1", **options.pop("env", {})}
     return Started(subprocess.Popen(command, cwd=folder, env=environment, **pipes, **options), folder)

@@ -3,11 +3,13 @@ its name, so the files lie in the user's cache folder."""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import re
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -31,7 +33,7 @@ def module_of(template: ModuleType, own: str, *depends: str) -> tuple[ModuleType
         if not path.exists() or path.read_text() != text:  # what runs is this text, whatever lay there
             write_atomic(path, text.encode())
     except Exception:  # a cache that cannot be written costs time, nothing else
-        path, cached = Path(tempfile.mkdtemp(prefix="spikewright-")) / f"{name}.py", False
+        path, cached = _own_folder() / f"{name}.py", False
         path.write_text(text)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -39,3 +41,11 @@ def module_of(template: ModuleType, own: str, *depends: str) -> tuple[ModuleType
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # Numba's cache looks the module up by name
     spec.loader.exec_module(module)
     return module, cached
+
+
+@cache
+def _own_folder() -> Path:
+    """A folder that goes with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="spikewright-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

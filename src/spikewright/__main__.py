@@ -1,0 +1,7 @@
+"""python -m spikewright: the command line."""
+
+import sys
+
+from spikewright.cli import main
+
+sys.exit(main())
