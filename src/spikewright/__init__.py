@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 from spikewright import data, encode, errors, losses, measure, neurons, readout, surrogate
 from spikewright.arch import arch
 from spikewright.clock import Clock, Temporal
+from spikewright.conversion import conversion, convert
 from spikewright.data import Augment, Dataset, load
 from spikewright.engine import optim
 from spikewright.measure import Evaluation, evaluate
@@ -60,6 +61,8 @@ __all__ = [
     "Synapse",
     "Temporal",
     "arch",
+    "conversion",
+    "convert",
     "data",
     "encode",
     "errors",

@@ -21,6 +21,7 @@ from typing import Any
 from spikewright.errors import ConfigError, ModelFileError, SpikewrightError
 from spikewright.flags import (
     CompareOptions,
+    ConvertOptions,
     EvaluateOptions,
     ListOptions,
     ResumeOptions,
@@ -96,12 +97,14 @@ def _train(method: str, options: RunOptions, out: Path, settings: dict[str, Any]
 
 def _close(out: Path, options: ResumeOptions) -> None:
     """The closing table, on the process that wrote the run."""
-    from spikewright.report import closing_table, write_result
+    from spikewright.report import closing_table, conversion_table, write_result
     from spikewright.storage import read_json
 
     if int(os.environ.get("RANK", "0")) != 0:
         return
     summary = read_json(out / "summary.json")
+    if (out / "conversion.json").exists():
+        _print(conversion_table(read_json(out / "conversion.json")))
     _print(closing_table(summary))
     print(_plain(f"run folder: {out}"), file=sys.stderr)
     if options.record is not None:
@@ -175,6 +178,49 @@ def compare(words: list[str]) -> None:
     print(f"figure: {options.out / 'comparison.png'}", file=sys.stderr)
 
 
+def convert(words: list[str]) -> None:
+    """a torch model of your own to an SNN: spikewright convert MODEL.py:make --weights FILE.safetensors --data NAME"""
+    (model,), flags = operands(words, least=1, most=1, what="MODEL.py:FUNCTION")
+    from spikewright import recipes
+    from spikewright.conversion import methods, run_conversion
+
+    name = peek(flags, "--method") or ConvertOptions.method
+    if name not in methods():
+        recipes.get(name)  # says what is close
+        raise ConfigError(f"recipe {name!r} does not convert a given ANN; these do: {', '.join(methods())}")
+    kind = recipes.get(name)
+    own = [f for f in fields(kind) if f.name not in ("arch", "epochs", "batch", "lr", "ann")]
+    both: Any = dataclass(type("ConvertFlags", (ConvertOptions, kind), {"__doc__": kind.__doc__}))
+    chosen = parse(both, flags, f"convert {model or 'MODEL.py:FUNCTION'}", default=both(**asdict(kind())))
+    out = chosen.out or Path("runs") / f"{name}-{Path(chosen.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = {f.name: getattr(chosen, f.name) for f in own}
+    run_conversion(model, chosen, out, settings)
+    if chosen.json:
+        print((out / "conversion.json").read_text())
+    else:
+        _close(out, ResumeOptions())
+
+
+def experiment(words: list[str]) -> None:
+    """a paper's table run again, theirs beside ours: spikewright experiment NAME (without a name: what there is)"""
+    from spikewright import experiments
+    from spikewright.report import experiment_table
+
+    given, flags = operands(words, most=1, what="an experiment")
+    if not given or not given[0]:
+        _list(flags, "experiment", experiments.listing, ("name", "paper", "about"))
+        return
+    kind = experiments.get(given[0])
+    chosen = parse(kind, flags, f"experiment {kind.name}")
+    rows = chosen.run()
+    _print(experiment_table([asdict(row) for row in rows], kind.paper))
+    if chosen.curves:
+        from spikewright.report.figures import curves_png  # loads matplotlib
+
+        curves_png(chosen.curves, chosen.folder / "experiment.png")
+    print(_plain(f"folder: {chosen.folder}"), file=sys.stderr)
+
+
 def methods(words: list[str]) -> None:
     """the recipes there are, with what their papers report and what our records reached"""
     from spikewright import recipes
@@ -202,7 +248,7 @@ def archs(words: list[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    c.__name__: c for c in (train, evaluate, compare, methods, datasets, archs)
+    c.__name__: c for c in (train, evaluate, compare, convert, experiment, methods, datasets, archs)
 }
 
 

@@ -14,10 +14,20 @@ import torch
 from torch import Tensor
 
 from spikewright import noise
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import ConfigError, DataError, expect
 from spikewright.kernels import raised
 
-__all__ = ["Bernoulli", "Direct", "Encoder", "Frames", "Latency", "LinearLatency", "LogLatency", "Poisson"]
+__all__ = [
+    "Bernoulli",
+    "Direct",
+    "Encoder",
+    "Frames",
+    "Latency",
+    "LinearLatency",
+    "LogLatency",
+    "Normalized",
+    "Poisson",
+]
 
 
 class Encoder:
@@ -92,6 +102,37 @@ class Bernoulli(Encoder):
         u = noise.uniform(noise.sample_keys(x), seed, start, stop, tuple(x.shape[1:]))
         fired = (u < self.gain * x.abs()).to(x.dtype)
         return fired * x.sign() if self.signed else fired
+
+
+@dataclass(frozen=True)
+class Normalized(Encoder):
+    """Another encoder of normalised values, (x - mean) / std by channel: what a network that begins by normalising
+    gets when spikes take the place of its input.
+
+    Args:
+        encode: what makes spikes of the normalised values.
+        mean, std: one number per channel each, std above 0.
+        clip: keep the values within -1..1, which is all that signed spikes can say.
+    """
+
+    encode: Encoder = Bernoulli(signed=True)
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        expect("Normalized", "encode", self.encode, Encoder)
+        numbers = [*self.mean, *self.std]
+        if len(self.mean) != len(self.std) or not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
+            raise ConfigError(
+                f"Normalized: mean is {self.mean}, std is {self.std}, expected one of each per channel, std above 0"
+            )
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(shape) for v in (self.mean, self.std))
+        value = (x - mean) / std
+        return self.encode.run(value.clamp(-1, 1) if self.clip else value, start, stop, steps, seed)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from spikewright.errors import ConfigError
 
 __all__ = [
     "CompareOptions",
+    "ConvertOptions",
     "EvaluateOptions",
     "ListOptions",
     "ResumeOptions",
@@ -112,6 +113,30 @@ class CompareOptions:
     """Where new runs and comparison.png go."""
     json: bool = False
     """Print JSON instead of the table."""
+
+
+@dataclass
+class ConvertOptions:
+    """Flags of `convert` that are not the recipe's own."""
+
+    weights: Path | None = None
+    """Weights of the model, a .safetensors file; without it the model is taken as its function makes it."""
+    method: str = "rueckauer"
+    """Conversion recipe (spikewright methods)."""
+    data: str = "digits"
+    """Data set to calibrate on (its training part) and to test with."""
+    data_dir: Path | None = None
+    """Where to look for the data first."""
+    out: Path | None = None
+    """Folder for the SNN, conversion.json and summary.json; by default runs/METHOD-DATA-TIME."""
+    seed: int = 0
+    """Of the choice of calibration samples, and of random encoders."""
+    test: int | None = None
+    """Test with the first N samples only; 0 for no test."""
+    json: bool = False
+    """Print conversion.json."""
+    quiet: bool = False
+    """No progress."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import spikewright.arch
+import spikewright.convert
 import spikewright.neurons
 from spikewright.clock import Temporal
 from spikewright.encode import Encoder, Latency
@@ -33,8 +34,9 @@ __all__ = ["build", "describe", "load_model", "save_model"]
 FORMAT = 1
 _TORCH = (
     *(nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d),
-    *(nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d),
-    *(nn.Identity, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.Tanh, nn.LayerNorm, nn.GroupNorm),
+    *(nn.MaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Dropout),
+    *(nn.Dropout1d, nn.Dropout2d, nn.Identity, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.Tanh, nn.LayerNorm, nn.GroupNorm),
+    *(nn.ZeroPad2d, nn.PixelShuffle, nn.PixelUnshuffle),
 )
 
 
@@ -68,6 +70,8 @@ def describe(part: Any) -> Any:
         return part
     if isinstance(part, (tuple, list)):
         return [describe(p) for p in part]
+    if isinstance(part, dict):
+        return {"type": "dict", "of": {str(key): describe(value) for key, value in part.items()}}
     kind = type(part)
     if kind is nn.Sequential:  # by its own list: a layer used twice has two names
         return {"type": "nn.Sequential", "layers": {name: describe(child) for name, child in part._modules.items()}}
@@ -94,6 +98,8 @@ def build(value: Any) -> Any:
         for child, layer in value["layers"].items():
             layers.add_module(child, expect("nn.Sequential", child, build(layer), nn.Module))
         return layers
+    if name == "dict":
+        return {key: build(v) for key, v in value["of"].items()}
     if name not in _table():
         raise ModelFileError(f"model.json names the part {name!r}, which this version does not know")
     return _table()[name](**{key: build(v) for key, v in value.items() if key != "type"})

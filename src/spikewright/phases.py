@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from spikewright.convert import Calibration, Method, converted, examined
 from spikewright.data import Augment
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.session import Session
@@ -16,16 +18,23 @@ from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
 from spikewright.snn import SNN
+from spikewright.storage import write_json
 
-__all__ = ["Fit", "Phase"]
+__all__ = ["Convert", "Fit", "Phase"]
 
 
 class Phase:
     """One stretch of a plan. After `run`, `snn` has the weights that validation chose; where those are not the last
-    epoch's, `last` has these."""
+    epoch's, `last` has these. `repeats`: quick and exact to repeat, so a resumed run does it again."""
 
+    repeats: ClassVar[bool] = False
     snn: SNN
     last: dict[str, Tensor]
+
+    @property
+    def origin(self) -> SNN | None:
+        """The ANN a result was made from, to be tested beside it."""
+        return None
 
     def run(self, session: Session) -> dict[str, Any]:
         """Do the work in this session; returns figures for the run's summary."""
@@ -82,4 +91,56 @@ class Fit(Phase):
             "train_seconds": at.total_seconds,
             "train_images_per_second": at.total_seen / max(at.total_seconds, 1e-9),
             "train_peak_memory_mb": peak_memory_mb(trainer.device),
+        }
+
+
+@dataclass
+class Convert(Phase):
+    """Turn a trained ANN into a spiking network; writes conversion.json and the ANN (in `ann/`) into the run folder.
+
+    Args:
+        ann: the ANN, an `SNN` of ReLU neurons and one step; it stays as it is.
+        method: which parts.
+        steps: T of the result.
+        samples: training samples that thresholds are estimated on.
+        looked_at: of these, how many the report compares layer by layer.
+        batch: samples at a time.
+    """
+
+    ann: SNN
+    method: Method
+    steps: int
+    samples: int = 1000
+    looked_at: int = 256
+    batch: int = 100
+    snn: SNN = field(init=False, repr=False)
+    last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    repeats: ClassVar[bool] = True
+
+    @property
+    def origin(self) -> SNN:
+        return self.ann
+
+    def run(self, session: Session) -> dict[str, Any]:
+        self.ann.to(session.accelerator.device)
+        data = Calibration.of(session.train, self.ann, self.samples, self.batch, session.seed)
+
+        def say(text: str) -> None:
+            session.console.print(text, style="dim", soft_wrap=True)
+
+        started = time.monotonic()
+        say(f"converting with {len(data)} samples ...")
+        found = converted(self.ann, data, self.method, self.steps, seed=session.seed, progress=say)
+        report = examined(found, data, self.steps, samples=self.looked_at, seed=session.seed)
+        self.snn = found.snn
+        if report.warning:
+            session.console.print(f"[yellow]warning:[/] {report.warning}", highlight=False, soft_wrap=True)
+        if session.folder is not None:
+            write_json(session.folder.path / "conversion.json", report.to_json())
+            self.ann.save(session.folder.path / "ann")
+        return {
+            "calibration_samples": len(data),
+            "conversion_seconds": time.monotonic() - started,
+            "conversion_lost": report.lost,
+            "loses_most": report.culprit.name,
         }

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikewright import kernels
+from spikewright import kernels, noise
 from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Factor, Leak
 
-__all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "Rate", "Readout", "Vote", "hits"]
+__all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "Rate", "Readout", "SpikingSoftmax", "Vote", "hits"]
 
 
 class Readout:
@@ -86,6 +86,32 @@ class MaxMembrane(LastMembrane):
         v, v_state = super().run(out, v_state)
         highest = torch.cat([top[None], v]).cummax(0).values[1:]
         return highest, (v_state, highest[-1])
+
+
+@dataclass(frozen=True)
+class SpikingSoftmax(Readout):
+    """Spikes drawn by a softmax of the accumulated outputs, counted (Rueckauer et al. 2017): at every step each class
+    emits one with probability softmax(sum of the outputs so far), independently.
+
+    The numbers drawn are a function of (seed, step, class) and the same for all samples, so that a sample's result does
+    not depend on its batch.
+    """
+
+    seed: int = 0
+    spikes = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ConfigError(f"SpikingSoftmax: seed is {self.seed!r}, expected a whole number")
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        total, count, before = state or (torch.zeros_like(out[0]), torch.zeros_like(out[0]), 0)
+        total = torch.cat([total[None], out]).cumsum(0)[1:]
+        key = torch.zeros(1, dtype=torch.long, device=out.device)
+        drawn = noise.uniform(key, self.seed, before, before + len(out), tuple(out.shape[2:]))
+        fired = (drawn < total.softmax(-1)).to(out.dtype)
+        count = torch.cat([count[None], fired]).cumsum(0)[1:]
+        return count, (total[-1], count[-1], before + len(out))
 
 
 @dataclass(frozen=True)

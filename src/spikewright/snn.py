@@ -116,12 +116,19 @@ class SNN(nn.Module):
 
         `chunk` steps are run at a time and hand their state on, so memory does not grow with T.
         """
+        return torch.cat(list(self.blocks(x, steps=steps, chunk=chunk, generator=generator)))
+
+    def blocks(
+        self, x: Tensor, *, steps: int | None = None, chunk: int | None = None, generator: torch.Generator | None = None
+    ) -> Iterator[Tensor]:
+        """The same chunk by chunk, [chunk, B, C] each: for runs so long that even their scores are too many to keep."""
         steps = self.steps if steps is None else _checked_steps(steps)
         chunk = steps if chunk is None else _checked_steps(chunk, "chunk")
         x, seed, carry = self._input(x), _seed(generator), _Carry()
-        return torch.cat(
-            [self._advance(x, min(chunk, steps - t), steps, seed, carry).scores for t in range(0, steps, chunk)]
-        )
+        for t in range(0, steps, chunk):
+            with torch.no_grad():
+                scores = self._advance(x, min(chunk, steps - t), steps, seed, carry).scores
+            yield scores
 
     def stream(self, seed: int = 0) -> Stream:
         """A sequence at rest that the caller feeds step by step; the state is the stream's."""
@@ -244,9 +251,14 @@ class Stream:
     @torch.no_grad()
     def __call__(self, x: Tensor, steps: int = 1) -> Tensor:
         """x [B, ...], the input of the next `steps` steps ([B, steps, ...] for frames) -> scores so far [B, C]."""
+        return self.block(x, steps)[-1]
+
+    @torch.no_grad()
+    def block(self, x: Tensor, steps: int = 1) -> Tensor:
+        """The same with the scores after each of these steps: [steps, B, C]."""
         steps = _checked_steps(steps)
         x = self.snn._input(x)
-        return self.snn._advance(x, steps, self.snn.steps, self._seed, self._carry, streaming=True).scores[-1]
+        return self.snn._advance(x, steps, self.snn.steps, self._seed, self._carry, streaming=True).scores
 
 
 @contextmanager

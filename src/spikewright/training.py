@@ -15,6 +15,7 @@ from torch import Tensor
 import spikewright
 from spikewright import provenance, recipes
 from spikewright.data import Augment, Dataset, load
+from spikewright.engine.bars import samples_bar
 from spikewright.engine.forecast import Forecast
 from spikewright.engine.forecast import forecast as _forecast
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
@@ -218,9 +219,9 @@ def _run(
         elif folder is not None:
             _start(folder, session, config)
         with isolated_randomness(), _no_empty_run(session):
-            phase, facts = _phases(plan, session)
+            phase, facts, ann = _phases(plan, session)
         stamp["command"] = config.get("command", stamp["command"])  # of the run's beginning, if it was resumed
-        summary = _summary(plan, session, config, phase, facts) | stamp
+        summary = _summary(plan, session, config, phase, facts, ann) | stamp
         if folder is not None:
             phase.snn.save(folder.path)
             write_json(folder.path / "summary.json", summary)
@@ -272,23 +273,25 @@ def _finished_phases(path: Path) -> int:
     return len(list((path / "checkpoint").glob("phase-*.json")))
 
 
-def _phases(plan: Recipe, session: Session) -> tuple[Phase, dict[str, Any]]:
-    """Run the phases of a plan, passing over those a stopped run had finished."""
+def _phases(plan: Recipe, session: Session) -> tuple[Phase, dict[str, Any], SNN | None]:
+    """Run the phases of a plan, passing over those a stopped run had finished: (the last, facts of all, the ANN)."""
     facts: dict[str, Any] = {}
     last: Phase | None = None
+    ann: SNN | None = None
     stopped = session.resumed
     seed_all(mixed_seed(session.seed, "plan", 0))
     for index, phase in enumerate(plan.plan(session.data)):
         session.phase, last = index, phase
         session.resumed = stopped if stopped is not None and stopped[1]["phase"] == index else None
-        kept = _kept(phase, session)
-        facts = phase.run(session) if kept is None else kept
-        if kept is None:
-            _keep(phase, session, facts)
+        kept = None if phase.repeats else _kept(phase, session)
+        new = phase.run(session) if kept is None else kept
+        if kept is None and not phase.repeats:
+            _keep(phase, session, new)
+        facts, ann = facts | new, phase.origin or ann
         seed_all(mixed_seed(session.seed, "plan", index + 1))
     if last is None:
         raise ConfigError(f"recipe {plan.name!r} has a plan without phases")
-    return last, facts
+    return last, facts, ann
 
 
 def _keep(phase: Phase, session: Session, facts: dict[str, Any]) -> None:
@@ -316,18 +319,21 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _summary(
-    plan: Recipe, session: Session, config: dict[str, Any], phase: Phase, facts: dict[str, Any]
+    plan: Recipe, session: Session, config: dict[str, Any], phase: Phase, facts: dict[str, Any], ann: SNN | None
 ) -> dict[str, Any]:
     """Touch the test set, once: the weights that validation chose, and the last epoch's."""
     data, snn = session.data, phase.snn
     session.console.print("testing ...", style="dim")
-    figures = evaluate(snn, data.test, precision=session.precision).to_json()
+    with samples_bar(session.console, "testing") as told:
+        figures = evaluate(snn, data.test, precision=session.precision, progress=told).to_json()
     accuracy = last_accuracy = figures.pop("accuracy")
     if phase.last:
         chosen = {k: v.clone() for k, v in snn.state_dict().items()}
         snn.load_state_dict(phase.last)
         last_accuracy = evaluate(snn, data.test, precision=session.precision).accuracy
         snn.load_state_dict(chosen)
+    if ann is not None:
+        facts = {"ann_test_accuracy": evaluate(ann, data.test, precision=session.precision).accuracy, **facts}
     return {
         "method": plan.name,
         "family": plan.family,

@@ -28,6 +28,8 @@ from spikewright.neurons import (
     IF,
     LIF,
     PLIF,
+    Charge,
+    Delay,
     DoubleExponential,
     Euler,
     EulerJump,
@@ -37,6 +39,7 @@ from spikewright.neurons import (
     HardReset,
     HeldDropout,
     Leak,
+    MaxPoolGate,
     NoReset,
     Reset,
     Subtract,
@@ -148,10 +151,23 @@ def risen(out: Tensor) -> Tensor:
     return out > torch.cat([torch.zeros_like(out[:1]), out[:-1]])
 
 
+def charged() -> Charge:
+    """With a charge that is not zero."""
+    module = Charge((5,))
+    module.charge += torch.tensor([0.5, -0.2, 1.0, 0.0, 0.3])
+    return module
+
+
 _IAF = integrate_and_fire(RESETS)
 TEMPORAL: dict[type, list[Case]] = {
     LIF: [c for c in _IAF if c.name.startswith("LIF")],
-    IF: [c for c in _IAF if c.name.startswith("IF")],
+    IF: [
+        *(c for c in _IAF if c.name.startswith("IF")),
+        Case("IF-size", partial(IF, size=0.3)),
+    ],
+    Charge: [Case("Charge", charged)],
+    Delay: [Case("Delay", Delay)],
+    MaxPoolGate: [Case("MaxPoolGate", partial(MaxPoolGate, 3, stride=1, padding=1))],
     PLIF: [c for c in _IAF if c.name.startswith("PLIF")],
     Synapse: [Case(f"Synapse-{short(leak)}", partial(Synapse, leak)) for leak in LEAKS],
     DoubleExponential: [
@@ -186,7 +202,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    return (x > 0.9).to(dtype) if isinstance(module, (Synapse, DoubleExponential, HeldDropout)) else x.to(dtype)
+    return (x > 0.9).to(dtype) if isinstance(module, (Synapse, DoubleExponential, HeldDropout, Delay, MaxPoolGate)) else x.to(dtype)
 
 
 def fired(case: Case, module: Temporal, x: Tensor, out: Tensor) -> Tensor:
@@ -217,6 +233,9 @@ ENCODERS: dict[type, list[Case]] = {
         Case("Bernoulli", encode.Bernoulli),
         Case("Bernoulli-gain", partial(encode.Bernoulli, 0.4)),
         Case("Bernoulli-signed", partial(encode.Bernoulli, 0.8, signed=True)),
+    ],
+    encode.Normalized: [
+        Case("Normalized", partial(encode.Normalized, encode.Bernoulli(0.9, signed=True), (0.4,), (0.3,))),
     ],
     encode.LinearLatency: [
         Case("LinearLatency", encode.LinearLatency),

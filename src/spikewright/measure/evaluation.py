@@ -190,19 +190,22 @@ class _Run:
         dtype = next((p.dtype for p in self.snn.parameters() if p.is_floating_point()), torch.float32)
         return self.split.batch(indices).to(self.device, dtype)
 
-    def scores(self, x: Tensor) -> Tensor:
-        """x [B, ...] -> [T, B, C]. The generator is new every time, so that every batch has the same encoder's seed."""
+    def blocks(self, x: Tensor) -> Iterator[Tensor]:
+        """x [B, ...] -> [chunk, B, C] each. The generator is new every time, so that every batch has the same encoder's
+        seed."""
         generator = torch.Generator().manual_seed(self.seed)
         with autocast(self.precision, self.device):
-            return self.snn.scores(x, steps=self.steps, chunk=self.chunk, generator=generator)
+            yield from self.snn.blocks(x, steps=self.steps, chunk=self.chunk, generator=generator)
 
     def judge(self, batch: int, progress: Progress | None) -> tuple[list[int], int]:
         """(samples right after every step, ties after the last)."""
         hits, ties, done = torch.zeros(self.steps, dtype=torch.long), 0, 0
         for indices in torch.arange(len(self.split)).split(batch):
-            scores, target = self.scores(self.sample(indices)), self.split.labels[indices]
-            right, tied = _judged(scores, target.to(scores.device))
-            hits += right.sum(1).cpu()
+            target, at, tied = self.split.labels[indices].to(self.device), 0, torch.zeros(())
+            for scores in self.blocks(self.sample(indices)):
+                right, tied = _judged(scores, target.to(scores.device))
+                hits[at : at + len(scores)] += right.sum(1).cpu()
+                at += len(scores)
             ties += int(tied.sum())
             done += len(indices)
             if progress:
@@ -216,7 +219,8 @@ class _Run:
             x = self.sample(indices)
             _finish(self.device)
             start = time.perf_counter()
-            self.scores(x)
+            for _ in self.blocks(x):
+                pass
             _finish(self.device)
             seconds += time.perf_counter() - start
             samples += len(indices)

@@ -1,6 +1,8 @@
 """Neurons: the modules that see time. Each is a pure function over a block of steps, `run(current, state)`."""
 
+from spikewright.neurons.delay import Charge, Delay
 from spikewright.neurons.dropout import HeldDropout
+from spikewright.neurons.gate import MaxPoolGate
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
 from spikewright.neurons.parts import (
     Euler,
@@ -21,6 +23,8 @@ __all__ = [
     "IF",
     "LIF",
     "PLIF",
+    "Charge",
+    "Delay",
     "DoubleExponential",
     "Euler",
     "EulerJump",
@@ -31,6 +35,7 @@ __all__ = [
     "HeldDropout",
     "IntegrateAndFire",
     "Leak",
+    "MaxPoolGate",
     "NoReset",
     "Reset",
     "Subtract",

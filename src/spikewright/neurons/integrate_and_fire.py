@@ -28,6 +28,7 @@ class IntegrateAndFire(Temporal):
         surrogate: the derivative used for H in the backward pass, evaluated at the potential before the reset.
         strict: fire at u > v_th instead of u >= v_th.
         v_init: membrane at rest, where every sequence starts.
+        size: what a spike hands on, > 0.
     """
 
     spikes = True
@@ -40,6 +41,7 @@ class IntegrateAndFire(Temporal):
         surrogate: Surrogate | Learnable = ATan(),
         strict: bool = False,
         v_init: float = 0.0,
+        size: float = 1.0,
     ):
         super().__init__()
         name = type(self).__name__
@@ -47,7 +49,9 @@ class IntegrateAndFire(Temporal):
             raise ConfigError(f"{name}: v_th is {v_th}, expected a finite threshold above 0")
         if not math.isfinite(v_init):
             raise ConfigError(f"{name}: v_init is {v_init}, expected a finite potential")
-        self.v_th, self.strict, self.v_init = v_th, strict, v_init
+        if not (math.isfinite(size) and size > 0):
+            raise ConfigError(f"{name}: size is {size}, expected what a spike hands on, a finite number above 0")
+        self.v_th, self.strict, self.v_init, self.size = v_th, strict, v_init, size
         self.reset = expect(name, "reset", reset, Reset)
         self.surrogate = (
             surrogate if isinstance(surrogate, Learnable) else expect(name, "surrogate", surrogate, Surrogate)
@@ -64,7 +68,7 @@ class IntegrateAndFire(Temporal):
         [T, B, C, H, W] block comes out as means over windows of pool x pool spikes.
         """
         decay, gain = self.coefficients()
-        return kernels.integrate_and_fire(
+        out, state = kernels.integrate_and_fire(
             current,
             state,
             decay=decay,
@@ -77,9 +81,11 @@ class IntegrateAndFire(Temporal):
             pool=pool,
             dtype=autocast_dtype(current.device),
         )
+        return (out if self.size == 1 else out * self.size), state
 
     def extra_repr(self) -> str:
-        return f"v_th={self.v_th:g}, reset={self.reset}, surrogate={self.surrogate}, strict={self.strict}"
+        size = "" if self.size == 1 else f", size={self.size:g}"
+        return f"v_th={self.v_th:g}, reset={self.reset}, surrogate={self.surrogate}, strict={self.strict}{size}"
 
 
 class LIF(IntegrateAndFire):
@@ -102,8 +108,9 @@ class LIF(IntegrateAndFire):
         surrogate: Surrogate | Learnable = ATan(),
         strict: bool = False,
         v_init: float = 0.0,
+        size: float = 1.0,
     ):
-        super().__init__(v_th, reset, surrogate, strict, v_init)
+        super().__init__(v_th, reset, surrogate, strict, v_init, size)
         self.tau = tau
         self.leak = Euler(tau) if leak is None else expect("LIF", "leak", leak, Leak)
         if isinstance(reset, Subtract) and reset.delayed and self.leak.coefficients()[0] == 0:
@@ -128,8 +135,9 @@ class IF(IntegrateAndFire):
         surrogate: Surrogate | Learnable = ATan(),
         strict: bool = False,
         v_init: float = 0.0,
+        size: float = 1.0,
     ):
-        super().__init__(v_th, reset, surrogate, strict, v_init)
+        super().__init__(v_th, reset, surrogate, strict, v_init, size)
 
     def coefficients(self) -> tuple[float, float]:
         return 1.0, 1.0
@@ -151,8 +159,9 @@ class PLIF(IntegrateAndFire):
         surrogate: Surrogate | Learnable = ATan(),
         strict: bool = False,
         v_init: float = 0.0,
+        size: float = 1.0,
     ):
-        super().__init__(v_th, reset, surrogate, strict, v_init)
+        super().__init__(v_th, reset, surrogate, strict, v_init, size)
         if not (math.isfinite(tau) and tau > 1):
             raise ConfigError(f"PLIF: tau is {tau}, expected a finite initial time constant above 1 step")
         self.tau = tau

@@ -18,7 +18,7 @@ from spikewright.errors import ConfigError
 from spikewright.report import format as f
 from spikewright.storage.atomic import write_atomic
 
-__all__ = ["comparison_figure", "comparison_png"]
+__all__ = ["comparison_figure", "comparison_png", "curves_png"]
 
 Summary = Mapping[str, Any]
 
@@ -38,6 +38,32 @@ def comparison_png(summaries: Sequence[Summary], path: Path | str) -> None:
     """
     buffer = io.BytesIO()
     figure = comparison_figure(summaries)
+    FigureCanvasAgg(figure).print_png(buffer)
+    write_atomic(Path(path), buffer.getvalue())
+
+
+def curves_png(curves: Mapping[str, Sequence[Sequence[float]]], path: Path | str, x: str = "time steps") -> None:
+    """Accuracy (%) curves [[x, y], ...] by label, as one PNG.
+
+    Raises:
+        ConfigError: there is no curve to draw.
+    """
+    if not curves:
+        raise ConfigError("there is no curve to draw, expected at least one")
+    figure = Figure(figsize=(8, 5), dpi=150, facecolor="white")
+    axes = figure.subplots()
+    for i, (label, points) in enumerate(curves.items()):
+        marked = len(points) <= _LOG_FROM
+        style = _style(i) if marked else {k: v for k, v in _style(i).items() if k != "marker"}
+        axes.plot([p[0] for p in points], [p[1] for p in points], label=label, lw=2, ms=6, **style)
+    if max(p[0] for points in curves.values() for p in points) > _LOG_FROM:
+        axes.set_xscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel("accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     write_atomic(Path(path), buffer.getvalue())
 

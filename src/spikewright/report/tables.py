@@ -17,7 +17,14 @@ from spikewright.report import format as f
 if TYPE_CHECKING:
     from spikewright.engine.forecast import Forecast
 
-__all__ = ["closing_table", "comparison_table", "forecast_table", "listing_table"]
+__all__ = [
+    "closing_table",
+    "comparison_table",
+    "conversion_table",
+    "experiment_table",
+    "forecast_table",
+    "listing_table",
+]
 
 Summary = Mapping[str, Any]
 
@@ -69,6 +76,55 @@ def listing_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | No
     return table
 
 
+def conversion_table(report: Summary) -> Table:
+    """A conversion, layer by layer, from the content of conversion.json; the layer that loses most is marked."""
+    steps, curve = report["steps"], report.get("accuracy_by_step")
+    table = Table(
+        title=Text(f"conversion, T = {steps}, {report['samples']} calibration samples"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        caption_justify="left",
+    )
+    table.add_column("layer", no_wrap=True)
+    for heading in ("threshold", "rate", "rate error", "clipped", "residual", "silent", "accuracy so far"):
+        table.add_column(heading, justify="right")
+    for layer in report["layers"]:
+        mark = " *" if layer["name"] == report["loses_most"] else ""
+        shares = (f.percent(layer[key]) for key in ("error", "clipped"))
+        residual = f.MISSING if layer["residual"] is None else f"{layer['residual']:.2f}"
+        cells = [f"{layer['threshold']:.4g}", f"{layer['rate']:.4f}", *shares, residual]
+        cells += [f.percent(layer["silent"]), f.percent(layer["accuracy"])]
+        table.add_row(Text(layer["name"] + mark), *map(Text, cells))
+    shown = curve or report["agreement_by_step"]
+    what = "accuracy" if curve else "agreement with the ANN"
+    at = "   ".join(f"{t}: {100 * a:.2f}" for t, a in f.at_steps(shown))
+    knee = report["knee"]
+    lines = [
+        f"{what} after step   {at}",
+        f"knee at T = {knee} ({100 * shown[knee - 1]:.2f} %); ANN {f.percent(report.get('ann_accuracy'))}",
+        f"* loses most; {len(report['passes'])} passes: " + "; ".join(report["passes"]),
+    ]
+    table.caption = Text("\n".join(lines))
+    return table
+
+
+def experiment_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """A paper's table and ours beside it."""
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    for heading in ("paper", "ours"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for row in rows:
+        cells = []
+        for key in ("paper", "ours"):
+            value = f.number(row[key])
+            text = f.MISSING if value is None else f"{value:,.2f}" if row["unit"] in ("%", "points") else f"{value:,g}"
+            cells.append(Text(text if value is None else f"{text} {row['unit']}"))
+        table.add_row(Text(row["what"]), *cells, Text(row["note"]))
+    return table
+
+
 def forecast_table(forecast: Forecast, memory: str = "normal") -> Table:
     """Memory of a training by T, activations kept or computed again; what was asked for is marked."""
     table = Table(
@@ -110,6 +166,7 @@ def _reached(s: Summary) -> list[tuple[str, str]]:
             "test accuracy",
             f.percent(s.get("test_accuracy")) + (f"   ({ties:,.0f} ties counted as wrong)" if ties else ""),
         ),
+        ("its ANN", f.percent(s.get("ann_test_accuracy"))),
         ("after last epoch", last),
         ("validation", f.percent(s.get("validation_accuracy"))),
         ("after step", by_step),

@@ -1,0 +1,40 @@
+"""From a trained ANN to a spiking network, as a chain of small passes over a graph.
+
+trace -> drop, fold, order pools -> estimate thresholds -> place them in one of three equal forms -> swap activations
+for neurons -> correct on calibration data. `Method` says which choice each link makes; `Report` what came of it.
+"""
+
+from spikewright.convert.activations import Activation, Clip
+from spikewright.convert.calibration import Calibration
+from spikewright.convert.correct import Correction
+from spikewright.convert.estimate import MMSE, Estimator, Largest, ModelBased, Percentile, SpikeFed, Trained
+from spikewright.convert.graph import Add, Affine, Concat, Graph
+from spikewright.convert.method import Converted, Method, Spiking, converted
+from spikewright.convert.report import LayerReport, Report, examined
+from spikewright.convert.trace import trace
+
+__all__ = [
+    "MMSE",
+    "Activation",
+    "Add",
+    "Affine",
+    "Calibration",
+    "Clip",
+    "Concat",
+    "Converted",
+    "Correction",
+    "Estimator",
+    "Graph",
+    "Largest",
+    "LayerReport",
+    "Method",
+    "ModelBased",
+    "Percentile",
+    "Report",
+    "SpikeFed",
+    "Spiking",
+    "Trained",
+    "converted",
+    "examined",
+    "trace",
+]
