@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from spikewright.convert import Calibration, Method, converted, examined
+from spikewright.convert import Calibration, Converted, Given, Method, converted, examined
 from spikewright.data import Augment
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.session import Session
@@ -17,10 +19,13 @@ from spikewright.engine.trainer import Trainer
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
-from spikewright.snn import SNN
+from spikewright.readout import hits
+from spikewright.snn import SNN, inference
 from spikewright.storage import write_json
 
 __all__ = ["Convert", "Fit", "Phase"]
+
+CHUNK = 32  # steps run at a time while factors are compared
 
 
 class Phase:
@@ -105,6 +110,8 @@ class Convert(Phase):
         samples: training samples that thresholds are estimated on.
         looked_at: of these, how many the report compares layer by layer.
         batch: samples at a time.
+        search: factors k among which the accuracy after `steps` on the validation part (the calibration samples, if
+            there is none) decides; of equals the largest. Empty: the method's own.
     """
 
     ann: SNN
@@ -113,6 +120,7 @@ class Convert(Phase):
     samples: int = 1000
     looked_at: int = 256
     batch: int = 100
+    search: tuple[float, ...] = ()
     snn: SNN = field(init=False, repr=False)
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     repeats: ClassVar[bool] = True
@@ -131,6 +139,9 @@ class Convert(Phase):
         started = time.monotonic()
         say(f"converting with {len(data)} samples ...")
         found = converted(self.ann, data, self.method, self.steps, seed=session.seed, progress=say)
+        k = self.method.k
+        if self.search:
+            k, found = self._best(found, data, session, say)
         report = examined(found, data, self.steps, samples=self.looked_at, seed=session.seed)
         self.snn = found.snn
         if report.warning:
@@ -141,6 +152,40 @@ class Convert(Phase):
         return {
             "calibration_samples": len(data),
             "conversion_seconds": time.monotonic() - started,
+            "k": k,
             "conversion_lost": report.lost,
             "loses_most": report.culprit.name,
         }
+
+    def _best(
+        self, first: Converted, data: Calibration, session: Session, say: Callable[[str], None]
+    ) -> tuple[float, Converted]:
+        """The factor k of the most validation samples right, and its conversion."""
+        held = data
+        if session.valid is not None:
+            held = Calibration.of(session.valid, self.ann, self.samples, self.batch, session.seed)
+        best: tuple[float, float, Converted] | None = None
+        for k in sorted(self.search, reverse=True):
+            method = replace(self.method, estimate=Given(first.estimated), k=k)
+            found = converted(self.ann, data, method, self.steps, seed=session.seed)
+            accuracy = _accuracy(found.snn, held, session.seed)
+            say(f"k = {k:g}: {100 * accuracy:.2f} % of {len(held)} held out samples")
+            if best is None or accuracy > best[0]:
+                best = accuracy, k, found
+        if best is None:
+            raise ConfigError("search names no factor k")
+        return best[1:]
+
+
+def _accuracy(snn: SNN, data: Calibration, seed: int) -> float:
+    """Share of samples right after the last step, ties wrong."""
+    right, done = 0, 0
+    with inference(snn):
+        for x in data:
+            labels = data.labels[done : done + len(x)].to(x.device)
+            scores = None
+            for scores in snn.blocks(x, chunk=CHUNK, generator=torch.Generator().manual_seed(seed)):
+                pass
+            right += int(hits(scores[-1], labels).sum()) if scores is not None else 0
+            done += len(x)
+    return right / done

@@ -4,10 +4,10 @@ trace -> drop, fold, order pools -> estimate thresholds -> place them in one of 
 for neurons -> correct on calibration data. `Method` says which choice each link makes; `Report` what came of it.
 """
 
-from spikewright.convert.activations import Activation, Clip
+from spikewright.convert.activations import Activation, Clip, RateNorm
 from spikewright.convert.calibration import Calibration
-from spikewright.convert.correct import Correction
-from spikewright.convert.estimate import MMSE, Estimator, Largest, ModelBased, Percentile, SpikeFed, Trained
+from spikewright.convert.correct import BiasCalibration, ChargeCalibration, Correction, WeightCalibration
+from spikewright.convert.estimate import MMSE, Estimator, Given, Largest, ModelBased, Percentile, SpikeFed, Trained
 from spikewright.convert.graph import Add, Affine, Concat, Graph
 from spikewright.convert.method import Converted, Method, Spiking, converted
 from spikewright.convert.report import LayerReport, Report, examined
@@ -18,22 +18,27 @@ __all__ = [
     "Activation",
     "Add",
     "Affine",
+    "BiasCalibration",
     "Calibration",
+    "ChargeCalibration",
     "Clip",
     "Concat",
     "Converted",
     "Correction",
     "Estimator",
+    "Given",
     "Graph",
     "Largest",
     "LayerReport",
     "Method",
     "ModelBased",
     "Percentile",
+    "RateNorm",
     "Report",
     "SpikeFed",
     "Spiking",
     "Trained",
+    "WeightCalibration",
     "converted",
     "examined",
     "trace",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from spikewright.errors import ConfigError
 
-__all__ = ["Activation", "Clip"]
+__all__ = ["Activation", "Clip", "RateNorm"]
 
 
 class Activation(nn.Module):
@@ -45,3 +46,55 @@ class Clip(Activation):
 
     def extra_repr(self) -> str:
         return f"{self.limit:g}"
+
+
+class RateNorm(Activation):
+    """clip(relu(z) / theta, 0, 1) with theta = m sigmoid(q) + 1e-6: a rate, and a threshold that is learned.
+
+    m is a running mean (weight `momentum`) of the batches' largest relu(z), updated while training unless `locked`; q is
+    a parameter. What it hands on is the rate itself, so that a neuron hands on spikes of 1. (Ding et al. 2021, released
+    code.)
+
+    Args:
+        momentum: weight of the present batch, 0 < momentum <= 1.
+        q: initial q; 10 is sigmoid(q) of almost 1.
+    """
+
+    largest: Tensor
+    seen: Tensor
+
+    def __init__(self, momentum: float = 0.1, q: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < momentum <= 1:
+            raise ConfigError(f"RateNorm: momentum is {momentum}, expected a weight above 0 and at most 1")
+        if not math.isfinite(q):
+            raise ConfigError(f"RateNorm: q is {q}, expected a finite number")
+        self.momentum = momentum
+        self.q = nn.Parameter(torch.tensor(float(q)))
+        self.register_buffer("largest", torch.ones(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
+        self.locked = False
+
+    def theta(self) -> Tensor:
+        """The threshold, differentiable in q."""
+        return self.largest * torch.sigmoid(self.q) + 1e-6
+
+    @property
+    def threshold(self) -> float:
+        return float(self.theta().detach())
+
+    @property
+    def top(self) -> float:
+        return 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.locked:
+            with torch.no_grad():
+                now = x.detach().max().clamp(min=0)
+                mean = self.largest + self.momentum * (now - self.largest)
+                self.largest.copy_(torch.where(self.seen, mean, now))  # the first batch says where to begin
+                self.seen.fill_(True)
+        return (x.relu() / self.theta()).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold:.4g}"

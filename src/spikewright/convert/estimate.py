@@ -21,7 +21,7 @@ from spikewright.convert.trace import WEIGHTS
 from spikewright.encode import Encoder
 from spikewright.errors import ConfigError
 
-__all__ = ["MMSE", "Estimator", "Job", "Largest", "ModelBased", "Percentile", "SpikeFed", "Trained", "scaled"]
+__all__ = ["MMSE", "Estimator", "Given", "Job", "Largest", "ModelBased", "Percentile", "SpikeFed", "Trained", "scaled"]
 
 Thetas = dict[str, float]
 
@@ -86,6 +86,19 @@ def scaled(graph: Graph, thetas: Mapping[str, float], k: float) -> Thetas:
     for name, *inputs in graph.wiring:
         depth[name] = max(depth[i] for i in inputs) + isinstance(graph.get_submodule(name), ACTIVATIONS)
     return {name: theta * k ** depth[name] for name, theta in thetas.items()}
+
+
+@dataclass(frozen=True)
+class Given(Estimator):
+    """Thresholds known already, by the activation's name."""
+
+    thetas: Mapping[str, float]
+
+    def estimate(self, graph: Graph, job: Job, wanted: list[str], fixed: Thetas) -> Thetas:
+        missing = [name for name in wanted if name not in self.thetas]
+        if missing:
+            raise ConfigError(f"no threshold is given for {missing[0]!r}: give one for every activation")
+        return dict(self.thetas)
 
 
 @dataclass(frozen=True)

@@ -110,18 +110,30 @@ class Graph(nn.Module):
     ) -> dict[str, Tensor]:
         """What each layer hands on: name -> value of the layers in `keep` (None: all) and of the output.
 
-        `given` takes the place of what these layers would have handed on.
+        `given` takes the place of what these layers would have handed on; what only they need is not computed.
         """
         given = given or {}
         kept = {INPUT, *(n for n, *_ in self.wiring)} if keep is None else {*keep, self.output}
+        needed = self._needed(kept - {INPUT}, given)
         found: dict[str, Tensor] = {INPUT: x}
         for (name, *inputs), done in zip(self.wiring, self._done, strict=True):
-            layer = self.get_submodule(name)
-            found[name] = given[name] if name in given else layer(*(found[i] for i in inputs))
+            if name in needed:
+                layer = self.get_submodule(name)
+                found[name] = given[name] if name in given else layer(*(found[i] for i in inputs))
             for past in done:
                 if past not in kept:
-                    del found[past]
+                    found.pop(past, None)
         return found
+
+    def _needed(self, wanted: Iterable[str], given: Mapping[str, Tensor]) -> set[str]:
+        """The layers that `wanted` are made from, not looking behind those that are given."""
+        needed = set(wanted)
+        if given:
+            for name, *inputs in reversed(self.wiring):
+                if name in needed and name not in given:
+                    needed.update(inputs)
+            return needed
+        return {name for name, *_ in self.wiring}
 
     # ---- looking
 

@@ -14,14 +14,14 @@ from spikewright.arch import Normalize
 from spikewright.convert import prepare
 from spikewright.convert.activations import Activation
 from spikewright.convert.calibration import Calibration
-from spikewright.convert.correct import Correction
+from spikewright.convert.correct import Correction, shifted
 from spikewright.convert.estimate import Estimator, Job, Percentile, scaled
-from spikewright.convert.graph import INPUT, Add, Affine, Graph
+from spikewright.convert.graph import INPUT, Graph
 from spikewright.convert.place import Form, Placed, place
 from spikewright.convert.trace import WEIGHTS, trace
 from spikewright.encode import Direct, Encoder, Normalized
 from spikewright.errors import ConfigError
-from spikewright.neurons import IF, LIF, Delay, Factor, Reset, Subtract
+from spikewright.neurons import IF, LIF, Delay, Factor, HeldDropout, Reset, Subtract
 from spikewright.readout import Rate, Readout
 from spikewright.snn import SNN
 from spikewright.surrogate import ATan, Surrogate
@@ -86,6 +86,7 @@ class Method:
         max_pool: "gate" follows the input that sums to most, "average" puts an average pool in its place.
         spiking_output: neurons behind the last layer as well, whose spikes are counted.
         bias: "any", or "none": refuse a network with biases, which the method has no place for.
+        dropout: "drop" it, or "hold" it, one mask a sequence, for a network that is trained on.
         readout: of the outputs; by default their mean.
         correct: what mends the result on calibration data, in order.
     """
@@ -100,6 +101,7 @@ class Method:
     max_pool: Literal["gate", "average"] = "gate"
     spiking_output: bool = False
     bias: Literal["any", "none"] = "any"
+    dropout: Literal["drop", "hold"] = "drop"
     readout: Readout = field(default_factory=Rate)
     correct: tuple[Correction, ...] = ()
 
@@ -108,6 +110,8 @@ class Method:
             raise ConfigError(f"Method: k is {self.k}, expected a finite factor above 0")
         if not math.isfinite(self.shift):
             raise ConfigError(f"Method: shift is {self.shift}, expected a finite number of thresholds")
+        if self.correct and self.form != "spikes":
+            raise ConfigError(f"Method: corrections work on the form 'spikes', found {self.form!r}")
 
 
 @dataclass(frozen=True)
@@ -118,14 +122,15 @@ class Converted:
         snn: the result.
         ann: the prepared ANN, whose activations have the names of the neurons.
         thresholds: theta of every activation, in the ANN's units.
+        estimated: the same as estimated, before the factor k.
         scale: what a neuron's mean output is to be multiplied by to compare it with the activation.
-        encode: how the input enters the SNN; the ANN is given its mean.
         log: what was dropped, folded, moved and replaced.
     """
 
     snn: SNN
     ann: Graph
     thresholds: dict[str, float]
+    estimated: dict[str, float]
     scale: dict[str, float]
     log: list[str]
 
@@ -155,14 +160,15 @@ def converted(
         return _swapped(_placed(part, thetas, "spikes", method), method, gates).body()
 
     job = Job(data, encode, spiking, tuple(inherit), seed, progress)
-    thetas = scaled(graph, method.estimate(graph, job), method.k)
+    estimated = method.estimate(graph, job)
+    thetas = scaled(graph, estimated, method.k)
     placed = _placed(graph, thetas, method.form, method)
     graph = _swapped(placed, method, gates)
     for correction in method.correct:
         graph = correction(ann, graph, placed, encode, data, steps, seed)
         log.append(str(correction))
     snn = SNN(graph.body(), steps, encode, method.readout).eval()
-    return Converted(snn, ann, thetas, placed.scale, log)
+    return Converted(snn, ann, thetas, estimated, placed.scale, log)
 
 
 def prepared(
@@ -170,7 +176,7 @@ def prepared(
 ) -> tuple[Graph, dict[str, nn.Module], list[str]]:
     """The ANN as the method wants it; the gates of its max pools, and the activations that only pools feed."""
     graph = trace(model, sample)
-    graph = prepare.folded(prepare.dropped(graph, log), log)
+    graph = prepare.folded(prepare.dropped(graph, log, hold=method.dropout == "hold"), log)
     gates: dict[str, nn.Module] = {}
     if method.max_pool == "average":
         graph = prepare.average_instead_of_max(graph, log)
@@ -203,7 +209,7 @@ def _front(graph: Graph, encode: Encoder, log: list[str]) -> tuple[Graph, Encode
 
 def _placed(graph: Graph, thetas: Mapping[str, float], form: Form, method: Method) -> Placed:
     if method.shift:
-        graph = _shifted(graph.copied(), {n: theta * method.shift for n, theta in thetas.items()})
+        graph = shifted(graph.copied(), {n: theta * method.shift for n, theta in thetas.items()})
     tops = {n: top for n in prepare.activations(graph) if (top := _top(graph.get_submodule(n))) is not None}
     return place(graph, thetas, form, tops)
 
@@ -212,28 +218,13 @@ def _top(layer: nn.Module) -> float | None:
     return layer.top if isinstance(layer, Activation) else None
 
 
-def _shifted(graph: Graph, shifts: Mapping[str, float]) -> Graph:
-    """With a constant current for each activation, in the bias of a layer that feeds it (one branch of a sum)."""
-    for name, shift in shifts.items():
-        (source,) = graph.inputs(name)
-        while isinstance(graph.layers.get(source), Add):
-            source = graph.inputs(source)[0]
-        layer = graph.layers.get(source)
-        if not isinstance(layer, WEIGHTS) or len(graph.users(source)) > 1:
-            layer, source = Affine(1).to(next(graph.parameters())), graph.inputs(name)[0]
-            graph = graph.between(source, name, f"{name}_shift", layer)
-        rows = layer.weight.shape[0]
-        old = layer.weight.new_zeros(rows) if layer.bias is None else layer.bias.detach()
-        layer.bias = nn.Parameter(old + shift)
-    return graph
-
-
 def _swapped(placed: Placed, method: Method, gates: Mapping[str, nn.Module]) -> Graph:
     """With neurons for activations and gates for max pools."""
     graph = placed.graph
     names = prepare.activations(graph)
     changes = {n: method.neuron(placed.v_th[n], placed.size[n], graph.get_submodule(n)) for n in names}
     like = next((p for p in graph.parameters() if p.is_floating_point()), torch.empty(0))
+    changes |= {n: HeldDropout(graph.get_submodule(n).p).eval() for n in graph.of(*prepare.DROPOUTS)}  # type: ignore
     changes |= {n: gate for n, gate in gates.items() if n in graph.layers}
     graph = graph.replaced({n: layer.to(like) for n, layer in changes.items()})
     if getattr(method.neuron, "delay", False):

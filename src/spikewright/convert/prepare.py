@@ -20,6 +20,7 @@ from spikewright.neurons import HeldDropout, MaxPoolGate
 
 __all__ = [
     "ACTIVATIONS",
+    "DROPOUTS",
     "activations",
     "average_instead_of_max",
     "dropped",
@@ -33,7 +34,9 @@ __all__ = [
 ACTIVATIONS = (nn.ReLU, Activation)
 """What becomes a neuron."""
 Log = list[str]
-_DROPPED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, HeldDropout)
+DROPOUTS = (nn.Dropout, HeldDropout)
+"""Dropout of single units, which can be held over a sequence."""
+_DROPPED = (nn.Identity, *DROPOUTS, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 _SCORES = (nn.Softmax, nn.LogSoftmax)
 
 
@@ -55,10 +58,13 @@ def feeding(graph: Graph, name: str, kinds: tuple[type, ...]) -> list[str]:
     return list(found)
 
 
-def dropped(graph: Graph, log: Log) -> Graph:
-    """Without dropout, identities, and a softmax at the end (it changes no verdict)."""
+def dropped(graph: Graph, log: Log, hold: bool = False) -> Graph:
+    """Without dropout (of units only if not `hold`), identities, and a softmax at the end (it changes no verdict)."""
     for name in graph.of(*_DROPPED):
-        if len(graph.layers) > 1:
+        layer = graph.get_submodule(name)
+        if hold and isinstance(layer, DROPOUTS):
+            graph = graph.replaced({name: nn.Dropout(layer.p).eval()})
+        elif len(graph.layers) > 1:
             graph = _out(graph, name)
             log.append(f"dropped {name}")
     for name in graph.of(*_SCORES):
@@ -176,7 +182,9 @@ def with_output_activation(graph: Graph, log: Log) -> Graph:
 def checked(graph: Graph) -> Graph:
     """The graph, if nothing is left that no pass knows; ConfigError names the layer."""
     for name, layer in graph.layers.items():
-        if not isinstance(layer, (*WEIGHTS, *LINEAR, *ACTIVATIONS, Normalize, Add, nn.MaxPool1d, nn.MaxPool2d)):
+        if not isinstance(
+            layer, (*WEIGHTS, *LINEAR, *ACTIVATIONS, Normalize, Add, nn.Dropout, nn.MaxPool1d, nn.MaxPool2d)
+        ):
             raise ConfigError(f"cannot convert {name!r} ({type(layer).__name__}): no pass knows what to make of it")
     if not activations(graph):
         raise ConfigError("the model has no ReLU: there is nothing that could become a spiking neuron")

@@ -11,7 +11,7 @@ from torch import nn
 
 from spikewright.errors import ConfigError
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "Schedule", "StepDecay"]
+__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Milestones", "Optimizer", "Schedule", "StepDecay"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,22 @@ class StepDecay(Schedule):
 
     def curve(self, epoch: float, epochs: int) -> float:
         return self.factor_each ** int(epoch // self.every)
+
+
+@dataclass(frozen=True)
+class Milestones(Schedule):
+    """Times `factor_each` at each of these fractions of the run."""
+
+    at: tuple[float, ...] = (0.6, 0.8, 0.9)
+    factor_each: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "at", all(0 < part < 1 for part in self.at), "fractions of the run between 0 and 1")
+        _expect(self, "factor_each", 0 < self.factor_each < math.inf, "a finite factor above 0")
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        return self.factor_each ** sum(epoch >= part * epochs for part in self.at)
 
 
 def _expect(part: object, name: str, holds: bool, expected: str) -> None:

@@ -143,6 +143,9 @@ class Trainer:
             with torch.no_grad():
                 for p in self.snn.parameters():
                     p.clamp_(-self.fit.weight_clamp, self.fit.weight_clamp)
+        for module in self.snn.modules():
+            if callable(constrain := getattr(module, "constrain", None)):  # a parameter with a range of its own
+                constrain()
         if not get_total_norm(self.snn.parameters(), math.inf).isfinite():
             raise self._numeric_error(x, loss, epoch, step)
         return self._sums(loss.detach(), hits(scores, y), len(mine), len(indices))

@@ -52,6 +52,7 @@ class Evaluation:
         energy_verdict: one sentence that compares the two.
         synops_by_layer, macs_by_layer: per image.
         uncounted: layers with weights whose operations are not in the figures.
+        counted: samples that the costs are means over, the first so many.
         infer_images_per_second: timed without counting, in batches of the size asked for.
         peak_memory_mb: highest so far of the process, on a GPU of its allocator, in 1e6 bytes; None if unknown.
     """
@@ -75,6 +76,7 @@ class Evaluation:
     energy_verdict: str
     infer_images_per_second: float
     peak_memory_mb: float | None
+    counted: int = 0
     rates: dict[str, float] = field(default_factory=dict)
     synops_by_layer: dict[str, float] = field(default_factory=dict)
     macs_by_layer: dict[str, float] = field(default_factory=dict)
@@ -124,6 +126,7 @@ def evaluate(
     table: str | CostTable = "45nm",
     precision: str = "float32",
     seed: int = 0,
+    counted: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run a network over a split, in evaluation mode, and measure it.
@@ -137,6 +140,8 @@ def evaluate(
         table: prices of operations, a name out of `TABLES` or a `CostTable`.
         precision: of matrix products, "float32", "bf16" or "auto", as in training.
         seed: of the encoder's draws; a sample's noise depends on this and on its own content only.
+        counted: costs are counted on the first so many samples only, which a run of thousands of steps may need; None: on
+            all. Accuracy is always that of all.
         progress: called as progress(samples done, samples) after every batch.
 
     Raises:
@@ -152,20 +157,23 @@ def evaluate(
     run = _Run(snn, split, steps, min(steps, CHUNK) if chunk is None else chunk, seed, precision)
     with inference(snn):
         snn.materialise(run.sample(torch.arange(1)))
+        few = len(split) if counted is None else min(max(counted, 1), len(split))
         with counting(snn) as counts, watching(snn) as spikes:
-            hits, ties = run.judge(batch, progress)
+            right, ties = run.judge(torch.arange(few), batch, 0, progress)
+        more, more_ties = run.judge(torch.arange(few, len(split)), batch, few, progress)
         speed = run.speed(batch)
-    accuracies = [hit / len(split) for hit in hits]
-    figures = _costs(counts, spikes, len(split), steps, prices)
+    accuracies = ((right + more).double() / len(split)).tolist()
+    figures = _costs(counts, spikes, few, steps, prices)
     return Evaluation(
         accuracy=accuracies[-1],
         accuracy_by_step=accuracies,
-        ties=ties,
+        ties=ties + more_ties,
         samples=len(split),
         steps=steps,
         params=sum(p.numel() for p in snn.parameters()),
         infer_images_per_second=speed,
         peak_memory_mb=peak_memory_mb(run.device),
+        counted=few,
         **figures,
     )
 
@@ -197,10 +205,10 @@ class _Run:
         with autocast(self.precision, self.device):
             yield from self.snn.blocks(x, steps=self.steps, chunk=self.chunk, generator=generator)
 
-    def judge(self, batch: int, progress: Progress | None) -> tuple[list[int], int]:
-        """(samples right after every step, ties after the last)."""
-        hits, ties, done = torch.zeros(self.steps, dtype=torch.long), 0, 0
-        for indices in torch.arange(len(self.split)).split(batch):
+    def judge(self, samples: Tensor, batch: int, done: int, progress: Progress | None) -> tuple[Tensor, int]:
+        """(samples right after every step [T], ties after the last), after `done` others."""
+        hits, ties = torch.zeros(self.steps, dtype=torch.long), 0
+        for indices in samples.split(batch) if len(samples) else ():
             target, at, tied = self.split.labels[indices].to(self.device), 0, torch.zeros(())
             for scores in self.blocks(self.sample(indices)):
                 right, tied = _judged(scores, target.to(scores.device))
@@ -210,7 +218,7 @@ class _Run:
             done += len(indices)
             if progress:
                 progress(done, len(self.split))
-        return hits.tolist(), ties
+        return hits, ties
 
     def speed(self, batch: int) -> float:
         """Images per second of whole sequences, over leading batches until some seconds or samples have passed."""

@@ -18,6 +18,7 @@ from spikewright.neurons.parts import (
 )
 from spikewright.neurons.synapse import DoubleExponential, Synapse
 from spikewright.neurons.tssl import TSSLNeuron
+from spikewright.neurons.tunable import TunableLIF
 
 __all__ = [
     "IF",
@@ -41,4 +42,5 @@ __all__ = [
     "Subtract",
     "Synapse",
     "TSSLNeuron",
+    "TunableLIF",
 ]
