@@ -183,9 +183,7 @@ def _accuracy(snn: SNN, data: Calibration, seed: int) -> float:
     with inference(snn):
         for x in data:
             labels = data.labels[done : done + len(x)].to(x.device)
-            scores = None
-            for scores in snn.blocks(x, chunk=CHUNK, generator=torch.Generator().manual_seed(seed)):
-                pass
-            right += int(hits(scores[-1], labels).sum()) if scores is not None else 0
+            *_, scores = snn.blocks(x, chunk=CHUNK, generator=torch.Generator().manual_seed(seed))
+            right += int(hits(scores[-1], labels).sum())
             done += len(x)
     return right / done

@@ -16,7 +16,17 @@ from spikewright import kernels, noise
 from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Factor, Leak
 
-__all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "Rate", "Readout", "SpikingSoftmax", "Vote", "hits"]
+__all__ = [
+    "LastMembrane",
+    "Leading",
+    "MaxMembrane",
+    "MeanMembrane",
+    "Rate",
+    "Readout",
+    "SpikingSoftmax",
+    "Vote",
+    "hits",
+]
 
 
 class Readout:
@@ -86,6 +96,22 @@ class MaxMembrane(LastMembrane):
         v, v_state = super().run(out, v_state)
         highest = torch.cat([top[None], v]).cummax(0).values[1:]
         return highest, (v_state, highest[-1])
+
+
+@dataclass(frozen=True)
+class Leading(Readout):
+    """The first `size` outputs, read by `then`: for bodies that hand on more than scores, for a loss to see."""
+
+    size: int = 10
+    then: Readout = Rate()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise ConfigError(f"Leading: size is {self.size}, expected a whole number of outputs, at least 1")
+        expect("Leading", "then", self.then, Readout)
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return self.then.run(out[..., : self.size], state)
 
 
 @dataclass(frozen=True)

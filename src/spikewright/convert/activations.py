@@ -51,9 +51,9 @@ class Clip(Activation):
 class RateNorm(Activation):
     """clip(relu(z) / theta, 0, 1) with theta = m sigmoid(q) + 1e-6: a rate, and a threshold that is learned.
 
-    m is a running mean (weight `momentum`) of the batches' largest relu(z), updated while training unless `locked`; q is
-    a parameter. What it hands on is the rate itself, so that a neuron hands on spikes of 1. (Ding et al. 2021, released
-    code.)
+    m is a running mean (weight `momentum`) of the batches' largest relu(z), updated while training unless `locked`; q
+    is a parameter. What it hands on is the rate itself, so that a neuron hands on spikes of 1. (Ding et al. 2021,
+    released code.)
 
     Args:
         momentum: weight of the present batch, 0 < momentum <= 1.

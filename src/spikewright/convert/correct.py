@@ -99,9 +99,8 @@ class WeightCalibration(Correction):
             part = placed.graph.upto(source) if source != INPUT else None
             if part is not None:
                 goal = torch.cat([ann.values(b, [name])[name] for b in x.split(data.batch)])
-                self._train(
-                    part, x, {n: m for n, m in means.items() if n in part.layers}, goal, theta, steps, generator
-                )
+                given = {n: m for n, m in means.items() if n in part.layers}
+                self._train(part, x, given, goal, theta, steps, generator)
             means[name] = torch.cat([_mean(spiking, name, encode, b, steps, seed) for b in x.split(data.batch)])
         return spiking
 
@@ -115,10 +114,8 @@ class WeightCalibration(Correction):
         steps: int,
         generator: torch.Generator,
     ) -> None:
-        needed = part._needed({part.output}, means) - set(means)
-        own = [
-            p for n in needed if isinstance(part.get_submodule(n), WEIGHTS) for p in part.get_submodule(n).parameters()
-        ]
+        layers = [part.get_submodule(n) for n in part.needed({part.output}, means) if n not in means]
+        own = [p for layer in layers if isinstance(layer, WEIGHTS) for p in layer.parameters()]
         if not own:
             return
         optimizer = torch.optim.Adam(own, self.lr)

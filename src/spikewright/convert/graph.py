@@ -114,7 +114,7 @@ class Graph(nn.Module):
         """
         given = given or {}
         kept = {INPUT, *(n for n, *_ in self.wiring)} if keep is None else {*keep, self.output}
-        needed = self._needed(kept - {INPUT}, given)
+        needed = set(self.needed(kept - {INPUT}, given))
         found: dict[str, Tensor] = {INPUT: x}
         for (name, *inputs), done in zip(self.wiring, self._done, strict=True):
             if name in needed:
@@ -125,15 +125,13 @@ class Graph(nn.Module):
                     found.pop(past, None)
         return found
 
-    def _needed(self, wanted: Iterable[str], given: Mapping[str, Tensor]) -> set[str]:
+    def needed(self, wanted: Iterable[str], given: Mapping[str, Tensor]) -> list[str]:
         """The layers that `wanted` are made from, not looking behind those that are given."""
         needed = set(wanted)
-        if given:
-            for name, *inputs in reversed(self.wiring):
-                if name in needed and name not in given:
-                    needed.update(inputs)
-            return needed
-        return {name for name, *_ in self.wiring}
+        for name, *inputs in reversed(self.wiring):
+            if name in needed and name not in given:
+                needed.update(inputs)
+        return [name for name, *_ in self.wiring if name in needed]
 
     # ---- looking
 

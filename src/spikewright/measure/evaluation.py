@@ -140,8 +140,8 @@ def evaluate(
         table: prices of operations, a name out of `TABLES` or a `CostTable`.
         precision: of matrix products, "float32", "bf16" or "auto", as in training.
         seed: of the encoder's draws; a sample's noise depends on this and on its own content only.
-        counted: costs are counted on the first so many samples only, which a run of thousands of steps may need; None: on
-            all. Accuracy is always that of all.
+        counted: costs are counted on the first so many samples only, which a run of thousands of steps may need; None:
+            on all. Accuracy is always that of all.
         progress: called as progress(samples done, samples) after every batch.
 
     Raises:

@@ -71,9 +71,14 @@ class ConversionRecipe(Recipe):
         else:
             ann = SNN(self.network(data), steps=1)
             yield self.training(ann, data)
+            yield from self.before(ann, data)
         phase = Convert(ann, self.method(), self.steps, self.samples)
         yield phase
         yield from self.after(phase.snn, data)
+
+    def before(self, ann: SNN, data: Dataset) -> Iterator[Phase]:
+        """Phases between the ANN's training and its conversion; none by default."""
+        return iter(())
 
     def after(self, snn: SNN, data: Dataset) -> Iterator[Phase]:
         """Phases that train the converted network on; none by default."""

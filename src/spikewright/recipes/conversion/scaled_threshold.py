@@ -23,8 +23,8 @@ from spikewright.recipes.conversion.sengupta import PRESETS, Sengupta
 class ScaledThreshold(Sengupta):
     """SPIKE-NORM with soft reset and all thresholds times k: rates rise, and fewer steps are enough.
 
-    The factor depends on network and T (the paper says 0.2 to 0.4, the released code 0.6 to 0.8 above 100 steps), so it
-    is searched for: the k of `search` with the most validation samples right. At T = 2500 `k` is 1 without a search. The
+    The factor depends on network and T (the paper says 0.2 to 0.4, the released code 0.6 to 0.8 above 100 steps), so
+    it is searched for: the k of `search` with the most validation samples right; an empty `search` takes `k`. The
     spike is strict (u > v). In the released code every layer answers one step late (`delay`), which the paper's
     algorithm does not have; so by default it is off. Thresholds are found with k = 1 and scaled together afterwards.
     """

@@ -27,8 +27,8 @@ class Sengupta(ConversionRecipe):
     """SPIKE-NORM: each threshold is the largest current its layer receives while the layers before it spike.
 
     ReLU without biases and batch norm, dropout, average pools that pass fractions on; unit spikes, weights as they are
-    (the threshold is the ratio of two layers' scales); Bernoulli input, signed for normalised pixels; reset to zero; the
-    output layer integrates without spiking.
+    (the threshold is the ratio of two layers' scales); Bernoulli input, signed for normalised pixels; reset to zero;
+    the output layer integrates without spiking.
     """
 
     arch: str = "lenet-5"
