@@ -202,7 +202,11 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    return (x > 0.9).to(dtype) if isinstance(module, (Synapse, DoubleExponential, HeldDropout, Delay, MaxPoolGate)) else x.to(dtype)
+    return (
+        (x > 0.9).to(dtype)
+        if isinstance(module, (Synapse, DoubleExponential, HeldDropout, Delay, MaxPoolGate))
+        else x.to(dtype)
+    )
 
 
 def fired(case: Case, module: Temporal, x: Tensor, out: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ class Given(Estimator):
 
 @dataclass(frozen=True)
 class Trained(Estimator):
-    """The thresholds the network was trained with (QCFS, RNL, clipped ReLU)."""
+    """The thresholds the network was trained with (RNL, QCFS)."""
 
     def estimate(self, graph: Graph, job: Job, wanted: list[str], fixed: Thetas) -> Thetas:
         raise ConfigError(

@@ -147,7 +147,7 @@ class _Work:
     def _factor(self, scale: Scale, wanted: float, source: str) -> Affine:
         like = next(p for p in self.graph.parameters() if p.is_floating_point())
         ratio = torch.as_tensor(scale, dtype=torch.float64) / wanted
-        layer = Affine(ratio.numel())
+        layer = Affine(ratio.numel()).to(ratio)
         with torch.no_grad():
             layer.weight.copy_(ratio.reshape(-1))
         return layer.to(like)

@@ -33,7 +33,7 @@ class LayerReport:
         rate: spikes per neuron and step.
         error: |mean output x scale - activation| / |activation|, norms over all neurons and samples.
         clipped: share of activations above theta, which no rate can say.
-        residual: mean |membrane left at the end - that of the start|, in thresholds.
+        residual: mean |membrane left at the end - that of the start| of active neurons, in thresholds.
         silent: share of neurons that should have been active on some sample and never fired.
         accuracy: of the ANN fed with this layer's mean outputs (and those before it) instead of its activations; None
             without labels.
@@ -232,8 +232,8 @@ class _Tally:
         self.clipped += int((a > self.threshold * (1 + 1e-6)).sum())
         self.values += a.numel()
         if left is not None:
-            self.residual += float(left.double().abs().sum())
-            self.known += left.numel()
+            self.residual += float(left.double().abs()[a > 0].sum())
+            self.known += int((a > 0).sum())
         fired, meant = (total != 0).any(0), (a > 0).any(0)
         self.fired = fired if self.fired is None else self.fired | fired
         self.meant = meant if self.meant is None else self.meant | meant

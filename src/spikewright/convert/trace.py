@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from spikewright.arch import Normalize, ScaledSumPool
 from spikewright.clock import Temporal
@@ -72,26 +71,25 @@ def trace(model: nn.Module, sample: Tensor) -> Graph:
     operations that no spiking layer can take over, an output that is no tensor [B, classes].
     """
     model = model.body if isinstance(model, SNN) else model
+    model = nn.Sequential(model) if isinstance(model, _LEAVES) else model
     if not len(sample):
         raise DataError("the calibration data are empty: give at least one sample")
     x = sample[:1].expand(3, *sample.shape[1:]).clone()  # a batch size that no other dimension is likely to have
     with inference(model), torch.no_grad():
-        tracer = _Tracer()
-        graph = tracer.traced(model)
-        module = fx.GraphModule(model, graph)
+        module = fx.GraphModule(model, _Tracer().traced(model))
+        reader = _Reader(module)
         try:
-            ShapeProp(module).propagate(x)
-        except RuntimeError as error:
-            said = str(error.__cause__ or error).strip().splitlines()[0]
+            _Shapes(module).run(x)
+        except Exception as error:
+            reader.refuse_what_is_odd()
+            said = str(error).strip().splitlines()[0]
             raise ConfigError(f"the calibration data {tuple(sample.shape)} do not fit the model: {said}") from error
-        found = _Reader(model, module).read()
-    if found.output in found.layers:
-        with torch.no_grad():
-            out = found(x)
-        if out.dim() != 2:
-            raise ConfigError(
-                f"the model hands on {tuple(out.shape[1:])} a sample, expected one row of class scores: flatten its end"
-            )
+        found = reader.read()
+        out = found(x)
+    if out.dim() != 2:
+        raise ConfigError(
+            f"the model hands on {tuple(out.shape[1:])} a sample, expected one row of class scores: flatten its end"
+        )
     return found
 
 
@@ -112,8 +110,6 @@ class _Tracer(fx.Tracer):
         return out
 
     def traced(self, model: nn.Module) -> fx.Graph:
-        if isinstance(model, _LEAVES):
-            model = nn.Sequential(model)
         try:
             return self.trace(model)
         except Exception as error:
@@ -125,18 +121,30 @@ class _Tracer(fx.Tracer):
             ) from error
 
 
+class _Shapes(fx.Interpreter):
+    """Runs a traced graph on a sample and notes the shape of every tensor; "many" for a tuple of tensors."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            n.meta["shape"] = tuple(value.shape)
+        elif isinstance(value, (tuple, list)) and any(isinstance(v, (Tensor, tuple)) for v in value):
+            n.meta["shape"] = "many"
+        return value
+
+
 class _Reader:
     """Turns a traced graph into layers, collecting what has to be refused."""
 
-    def __init__(self, model: nn.Module, module: fx.GraphModule):
-        self.model, self.module = model, module
+    def __init__(self, module: fx.GraphModule):
+        self.module = module
         self.layers: dict[str, nn.Module] = {}
         self.wiring: list[tuple[str, ...]] = []
         self.env: dict[fx.Node, str] = {}
         self.refused: list[str] = []
 
     def read(self) -> Graph:
-        inputs = [n for n in self.module.graph.nodes if n.op == "placeholder" and "tensor_meta" in n.meta]
+        inputs = [n for n in self.module.graph.nodes if n.op == "placeholder" and _is_tensor(n)]
         if len(inputs) != 1:
             raise ConfigError(f"the model takes {len(inputs)} inputs, expected one tensor [B, ...]")
         self.env[inputs[0]] = INPUT
@@ -144,14 +152,31 @@ class _Reader:
         for node in self.module.graph.nodes:
             if node.op == "output":
                 last = node.args[0]
-            elif node.op in ("call_module", "call_function", "call_method") and "tensor_meta" in node.meta:
+            elif node.op in ("call_module", "call_function", "call_method") and "shape" in node.meta:
                 self._node(node)
-        if self.refused:
-            more = f" (and {len(self.refused) - 3} more)" if len(self.refused) > 3 else ""
-            raise ConfigError(f"cannot convert {'; '.join(self.refused[:3])}{more}")
+        self._raise()
         if not isinstance(last, fx.Node) or last not in self.env or not self.wiring:
             raise ConfigError("the model hands on no tensor made by its layers: let it return the class scores alone")
         return _live(self.layers, self.wiring, self.env[last])
+
+    def refuse_what_is_odd(self) -> None:
+        """Refuse the operations that no table knows, if there are any: a run that failed may have failed by them."""
+        for node in self.module.graph.nodes:
+            if node.op == "call_module":
+                layer = self.module.get_submodule(str(node.target))
+                if _copied(layer) is None:
+                    self._refuse(node, type(layer).__name__)
+            elif node.op in ("call_function", "call_method") and _name(node) not in _USUAL:
+                self._refuse(node, _name(node))
+        self._raise()
+
+    def _refuse(self, node: fx.Node, kind: str) -> None:
+        self.refused.append(f"{node.name!r} ({kind}{self._place(node)}): {_REMEDIES.get(kind, _REMEDY)}")
+
+    def _raise(self) -> None:
+        if self.refused:
+            more = f" (and {len(self.refused) - 3} more)" if len(self.refused) > 3 else ""
+            raise ConfigError(f"cannot convert {'; '.join(self.refused[:3])}{more}")
 
     def _node(self, node: fx.Node) -> None:
         sources = [n for n in node.all_input_nodes if n in self.env]
@@ -159,7 +184,7 @@ class _Reader:
             return  # made from constants alone
         kind, layer = self._layer(node)
         if layer is None or not _is_tensor(node):
-            self.refused.append(f"{node.name!r} ({kind}{self._place(node)}): {_REMEDIES.get(kind, _REMEDY)}")
+            self._refuse(node, kind)
             self.env[node] = self.env[sources[0]]
             return
         if isinstance(layer, (Add, Concat)):
@@ -186,8 +211,7 @@ class _Reader:
         if node.op == "call_module":
             module = self.module.get_submodule(str(node.target))
             return type(module).__name__, _copied(module)
-        kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-        kind = str(kind)
+        kind = _name(node)
         source = node.args[0] if node.args else node.kwargs.get("input")
         tensors = [a for a in node.args if isinstance(a, fx.Node) and a in self.env]
         if kind in _ADD and len(tensors) == 2 and node.kwargs.get("alpha", 1) == 1:
@@ -223,11 +247,11 @@ class _Reader:
         shape = _shape(node)
         if value is None or len(shape) < 2 or (swapped and kind.strip("_") not in ("add", "mul", "iadd", "imul")):
             return None
-        value = value.detach().float()
+        value = value.detach().double()
         squeezed = tuple(d for d in value.shape if d != 1)
         if value.numel() != 1 and (squeezed != (shape[1],) or value.dim() < len(shape) - 1):
             return None
-        layer, number = Affine(shape[1]), value.flatten()
+        layer, number = Affine(shape[1]).to(value), value.flatten()
         with torch.no_grad():
             match kind.strip("_").removeprefix("i"):
                 case "add":
@@ -238,11 +262,11 @@ class _Reader:
                     layer.weight.copy_(number.expand(shape[1]))
                 case _:
                     layer.weight.copy_((1 / number).expand(shape[1]))
-        return layer
+        return layer.to(next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0)))
 
     def _constant(self, value: Any) -> Tensor | None:
         if isinstance(value, (int, float)):
-            return torch.tensor(float(value))
+            return torch.tensor(float(value), dtype=torch.float64)
         if isinstance(value, fx.Node) and value.op == "get_attr":
             found: Any = self.module
             for part in str(value.target).split("."):
@@ -286,18 +310,22 @@ def _copied(module: nn.Module) -> nn.Module | None:
 
 
 def _is_tensor(node: fx.Node) -> bool:
-    return hasattr(node.meta.get("tensor_meta"), "shape")
+    return isinstance(node.meta.get("shape"), tuple)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["tensor_meta"].shape)
+    return tuple(node.meta["shape"])
+
+
+def _name(node: fx.Node) -> str:
+    """What a function or method is called."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def _in_place(node: fx.Node, module: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return bool(node.kwargs.get("inplace")) or str(name).endswith("_") or node.target in _IN_PLACE
+    return bool(node.kwargs.get("inplace")) or _name(node).endswith("_") or node.target in _IN_PLACE
 
 
 def _view(before: tuple[int, ...], after: tuple[int, ...], kind: str, node: fx.Node) -> nn.Module | None:
@@ -363,3 +391,5 @@ FUNCTIONS: dict[str, Callable[..., nn.Module | None]] = {
     **dict.fromkeys(("contiguous", "clone", "detach", "float", "to", "type_as"), _plain),
 }
 """What a function or method does, as a layer made from its arguments after the input; None: it cannot be."""
+_USUAL = {*FUNCTIONS, *_ADD, *_ARITHMETIC, *_VIEWS, "cat", "concat", "concatenate", "getattr", "getitem", "size", "dim"}
+"""Known by a table, or no operation on values."""

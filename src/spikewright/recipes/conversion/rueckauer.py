@@ -52,7 +52,8 @@ class Rueckauer(ConversionRecipe):
     """What decides: the output's accumulated potential, spikes of output neurons, or spikes drawn by a softmax."""
 
     def network(self, data: Dataset) -> nn.Module:
-        return arch(self.arch, data, nn.ReLU(), batch_norm=self.batch_norm, spiking_output=False)
+        normalize = (data.mean, data.std) if data.shape[0] > 1 else None
+        return arch(self.arch, data, nn.ReLU(), batch_norm=self.batch_norm, spiking_output=False, normalize=normalize)
 
     def method(self) -> Method:
         return Method(
