@@ -66,7 +66,7 @@ def test_diehls_factors_multiply_up_to_the_layers_scale():
     total = 1.0
     for i, (name, theta) in enumerate(found.thresholds.items()):
         before = net.layers[i].weight
-        total *= float((before / found.snn.body.get_submodule(f"layers_{i}").weight).median())
+        total *= float((before / found.snn.body.get_submodule(f"layers_{i}").weight).median().detach())
         assert total == pytest.approx(theta, rel=1e-4), name
 
 
@@ -108,9 +108,7 @@ def test_longer_and_larger_searches_only_raise_a_spike_fed_threshold_of_the_firs
     def first(steps, count):
         return thresholds(net, x[:count], SpikeFed(steps), encode=Bernoulli(), batch=100)["relu"]
 
-    assert (
-        first(20, 10) <= first(60, 10) and first(20, 25) < thresholds(net, x, SpikeFed(200), encode=Bernoulli())["relu"]
-    )
+    assert first(20, 10) <= first(60, 10) < first(200, 25) and first(20, 10) <= first(20, 25) <= first(200, 25)
     low = thresholds(net, x, SpikeFed(20, 90.0), encode=Bernoulli())
     assert low["relu"] < first(20, 25)
 
@@ -151,7 +149,7 @@ def test_trained_thresholds_are_taken_as_they_are():
         found = converted(net, Calibration.of(x, net), Method(Largest(), form=form), 400)
         assert list(found.thresholds.values()) == [pytest.approx(0.7), pytest.approx(norm.threshold)]
         with torch.no_grad():
-            torch.testing.assert_close(found.snn(x), net(x), atol=0.03, rtol=0)
+            torch.testing.assert_close(found.snn(x), net(x), atol=0.03, rtol=0)  # the last spikes are of size 1
     rates = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), norm, nn.Linear(8, 3)).eval()
     assert list(thresholds(rates, x, Trained()).values()) == [pytest.approx(norm.threshold)]
     with pytest.raises(ConfigError, match="no trained threshold"):
@@ -170,7 +168,7 @@ def test_a_rate_norm_learns_its_bound_only_while_training_and_unlocked():
     layer(torch.tensor([[40.0]]))
     assert layer.largest == 3.0
     layer(torch.tensor([[1.0]])).sum().backward()
-    assert layer.q.grad.abs() > 0
+    assert layer.logit.grad.abs() > 0
 
 
 def test_a_layer_that_is_never_active_is_named():

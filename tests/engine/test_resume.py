@@ -24,6 +24,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "surrogate": {"arch": "4C3-P2-D0.2-20-10", "steps": 3, "epochs": 2, "batch": 20, "lr": 2e-2},
     "stbp": {"arch": "4C3-P2-20-10", "steps": 4, "epochs": 2, "batch": 20, "lr": 2e-2},
     "tssl-bp": {"arch": "4C3-P2-20-10", "steps": 4, "epochs": 2, "batch": 20, "lr": 1e-2},
+    "hybrid-stdb": {"arch": "4C3-P2-20-10", "steps": 8, "epochs": 1, "batch": 20, "lr": 1e-2, "tune_epochs": 1}
+    | {"tune_batch": 20, "samples": 20, "estimate_steps": 8, "search": "0.4,0.8"},
 }
 
 Undisturbed = Callable[[str], tuple[Path, list[str]]]
@@ -98,7 +100,7 @@ def test_killed_at_every_phase_of_every_write_of_two_phases(tmp_path: Path, undi
     assert not {f"{place} {trace[place]}": what for place, what in found.items() if what}
 
 
-@pytest.mark.parametrize("method", ["surrogate", "stbp", "tssl-bp"])
+@pytest.mark.parametrize("method", ["surrogate", "stbp", "tssl-bp", "hybrid-stdb"])
 def test_recipes_killed_within_an_epoch_between_line_and_checkpoint_and_in_the_evaluation(
     tmp_path: Path, undisturbed: Undisturbed, method: str
 ) -> None:

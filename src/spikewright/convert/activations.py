@@ -70,14 +70,15 @@ class RateNorm(Activation):
         if not math.isfinite(q):
             raise ConfigError(f"RateNorm: q is {q}, expected a finite number")
         self.momentum = momentum
-        self.q = nn.Parameter(torch.tensor(float(q)))
+        self.q = float(q)
+        self.logit = nn.Parameter(torch.tensor(self.q))
         self.register_buffer("largest", torch.ones(()))
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
         self.locked = False
 
     def theta(self) -> Tensor:
-        """The threshold, differentiable in q."""
-        return self.largest * torch.sigmoid(self.q) + 1e-6
+        """The threshold, differentiable in q, which is kept in `logit`."""
+        return self.largest * torch.sigmoid(self.logit) + 1e-6
 
     @property
     def threshold(self) -> float:

@@ -124,6 +124,7 @@ class Converted:
         thresholds: theta of every activation, in the ANN's units.
         estimated: the same as estimated, before the factor k.
         scale: what a neuron's mean output is to be multiplied by to compare it with the activation.
+        out: what the mean scores are to be multiplied by to compare them with the ANN's.
         log: what was dropped, folded, moved and replaced.
     """
 
@@ -132,6 +133,7 @@ class Converted:
     thresholds: dict[str, float]
     estimated: dict[str, float]
     scale: dict[str, float]
+    out: float
     log: list[str]
 
 
@@ -168,7 +170,7 @@ def converted(
         graph = correction(ann, graph, placed, encode, data, steps, seed)
         log.append(str(correction))
     snn = SNN(graph.body(), steps, encode, method.readout).eval()
-    return Converted(snn, ann, thetas, estimated, placed.scale, log)
+    return Converted(snn, ann, thetas, estimated, placed.scale, placed.out, log)
 
 
 def prepared(

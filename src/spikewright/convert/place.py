@@ -7,7 +7,7 @@ current in some scale d and hands its spikes on in some scale s: v_th = theta / 
 - "weights" (F1, Rueckauer, Diehl): d = theta, s = a: thresholds and spikes are 1, W and b are rescaled.
 - "spikes" (F2, Deng & Gu, QCFS): d = s = 1: weights as they are, spikes as large as the threshold.
 - "thresholds" (F3, Sengupta, Rathi): d = the scale of what comes in, s = a: W as it is, spikes of 1, the threshold is
-  the ratio of the scales, and b is divided by the scale of what comes in.
+  the ratio of the scales, and b is divided by the scale of what comes in; scores come out divided by it too.
 
 A layer with weights whose input has scale s and whose output is wanted in scale d takes W s / d and b / d. Where
 branches of different scales meet, F3 falls back on d = theta; where nobody can absorb a change of scale (an identity
@@ -39,13 +39,15 @@ Scale = float | Tensor  # one number, or one a channel
 class Placed:
     """A graph with rescaled weights; what the neurons in the activations' places need, and the scales of their spikes.
 
-    `scale[name]` times the mean output of that neuron is what the ANN's activation would be.
+    `scale[name]` times the mean output of that neuron is what the ANN's activation would be; `out` times the mean scores
+    are the ANN's.
     """
 
     graph: Graph
     v_th: dict[str, float]
     size: dict[str, float]
     scale: dict[str, float]
+    out: float = 1.0
 
 
 def place(graph: Graph, thresholds: Mapping[str, float], form: Form, tops: Mapping[str, float] | None = None) -> Placed:
@@ -73,7 +75,7 @@ def place(graph: Graph, thresholds: Mapping[str, float], form: Form, tops: Mappi
     for name in [n for n, *_ in graph.wiring]:
         work.visit(name)
     v_th = {n: thresholds[n] / work.wanted[n] for n in activations(graph)}
-    return Placed(work.graph, v_th, dict.fromkeys(thresholds, 1.0), {n: tops[n] for n in thresholds})
+    return Placed(work.graph, v_th, dict.fromkeys(thresholds, 1.0), {n: tops[n] for n in thresholds}, work.out)
 
 
 class _Work:
@@ -85,13 +87,16 @@ class _Work:
         self.wanted: dict[str, float] = {}
         for name in activations(graph):
             self.wanted[name] = thresholds[name] if form == "weights" else self._incoming(name, tops, thresholds)
+        output = graph.output
+        self.out = self._incoming(output, tops, {output: 1.0}) if form == "thresholds" else 1.0
         self.demand: dict[str, float] = {}
         for name, *_ in reversed(graph.wiring):
             self.demand[name] = self._demand(name)
 
     def _incoming(self, name: str, tops: dict[str, float], thresholds: dict[str, float]) -> float:
         """The scale in which weights as they are hand on a current, if it is the same on all ways to `name`."""
-        sources = [s for source in feeding(self.graph, name, WEIGHTS) for s in self._of(source)]
+        last = isinstance(self.graph.get_submodule(name), WEIGHTS)
+        sources = [s for source in ([name] if last else feeding(self.graph, name, WEIGHTS)) for s in self._of(source)]
         found = {1.0 if s == INPUT else tops[s] for s in sources}
         return found.pop() if len(found) == 1 else thresholds[name]
 
@@ -99,14 +104,14 @@ class _Work:
         return [INPUT] if source == INPUT else feeding(self.graph, source, ACTIVATIONS)
 
     def _demand(self, name: str) -> float:
-        """The scale its (first) reader wants of a layer's output; 1 of the network's."""
+        """The scale its (first) reader wants of a layer's output; of the network's it is `out`."""
         for user in self.graph.users(name):
             if user in self.wanted:
                 return self.wanted[user]
             if isinstance(self.graph.get_submodule(user), (*WEIGHTS, Normalize)):
                 continue  # takes any scale
             return self.demand[user]
-        return 1.0
+        return self.out if name == self.graph.output else 1.0
 
     def visit(self, name: str) -> None:
         """Rescale a layer so that it reads its inputs in their scales, and note the scale of what it hands on."""
@@ -135,8 +140,8 @@ class _Work:
                 self._bring(inputs[0], name, self.demand[name])
                 scale = self.demand[name]
             self.scales[name] = scale
-        if name == self.graph.output and not _equal(self.scales[name], 1.0) and name not in self.wanted:
-            self.graph = self.graph.after(name, f"{name}_scale", self._factor(self.scales[name], 1.0, name))
+        if name == self.graph.output and not _equal(self.scales[name], self.out) and name not in self.wanted:
+            self.graph = self.graph.after(name, f"{name}_scale", self._factor(self.scales[name], self.out, name))
 
     def _bring(self, source: str, user: str, wanted: float) -> None:
         """See to it that `user` reads `source` in the scale it wants."""

@@ -104,7 +104,7 @@ class RNL(ConversionRecipe):
     def training(self, ann: SNN, data: Dataset) -> Fit:
         for layer in ann.modules():
             if isinstance(layer, RateNorm):
-                layer.q.requires_grad_(False)
+                layer.logit.requires_grad_(False)
         schedule = Milestones(at=(0.5, 0.75))
         return Fit(
             ann,
@@ -129,7 +129,7 @@ class RNL(ConversionRecipe):
         q = nn.Parameter(next(student.parameters()).new_tensor(self.q))
         for name in student.of(RateNorm):
             layer: RateNorm = student.get_submodule(name)  # type: ignore[assignment]
-            layer.q = q
+            layer.logit = q
         pair = SNN(WithTeacher(student, teacher), 1, readout=Leading(data.num_classes))
         yield Fit(pair, RateInference(self.omega), self.shrink_epochs, self.batch, Adam(self.shrink_lr))
-        ann.body = student
+        ann.body = student.body()
