@@ -39,8 +39,8 @@ Scale = float | Tensor  # one number, or one a channel
 class Placed:
     """A graph with rescaled weights; what the neurons in the activations' places need, and the scales of their spikes.
 
-    `scale[name]` times the mean output of that neuron is what the ANN's activation would be; `out` times the mean scores
-    are the ANN's.
+    `scale[name]` times the mean output of that neuron is what the ANN's activation would be; `out` times the mean
+    scores are the ANN's.
     """
 
     graph: Graph
