@@ -106,8 +106,8 @@ class Bernoulli(Encoder):
 
 @dataclass(frozen=True)
 class Normalized(Encoder):
-    """Another encoder of normalised values, (x - mean) / std by channel: what a network that begins by normalising
-    gets when spikes take the place of its input.
+    """Another encoder of normalised values, (x - mean) / std by channel for x in 0..1: what a network that begins by
+    normalising gets when spikes take the place of its input.
 
     Args:
         encode: what makes spikes of the normalised values.
@@ -129,6 +129,7 @@ class Normalized(Encoder):
             )
 
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("Normalized", x)
         shape = (-1,) + (1,) * (x.dim() - 2)
         mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(shape) for v in (self.mean, self.std))
         value = (x - mean) / std

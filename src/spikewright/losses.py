@@ -17,7 +17,7 @@ from spikewright.errors import ConfigError, DataError
 from spikewright.neurons.parts import Euler
 from spikewright.snn import Run
 
-__all__ = ["CountMargin", "CrossEntropy", "KernelSpikeMSE", "Loss", "RateMSE"]
+__all__ = ["CountMargin", "CrossEntropy", "KernelSpikeMSE", "LastOutput", "Loss", "RateMSE"]
 
 
 class Loss:
@@ -112,3 +112,11 @@ class CountMargin(Loss):
             run.out
         )
         return 0.5 * delta.square().sum() * len(run.out)
+
+
+@dataclass(frozen=True)
+class LastOutput(Loss):
+    """Mean over the batch of the last output after the last step: for a body that computes its own penalty a sample."""
+
+    def of(self, run: Run, target: Tensor) -> Tensor:
+        return run.out[-1, :, -1].mean()

@@ -119,8 +119,8 @@ class SpikingSoftmax(Readout):
     """Spikes drawn by a softmax of the accumulated outputs, counted (Rueckauer et al. 2017): at every step each class
     emits one with probability softmax(sum of the outputs so far), independently.
 
-    The numbers drawn are a function of (seed, step, class) and the same for all samples, so that a sample's result does
-    not depend on its batch.
+    Draws have no gradient. The numbers drawn are a function of (seed, step, class) and the same for all samples, so
+    that a sample's result does not depend on its batch.
     """
 
     seed: int = 0

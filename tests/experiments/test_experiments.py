@@ -15,7 +15,7 @@ from spikewright.measure import evaluation
 
 NAMES = experiments.names()
 TINY: dict[str, list[str]] = {
-    "shadow-training": ["--arch", "8C3-P2-20-10", "--epochs", "9", "--steps", "20"],
+    "shadow-training": ["--arch", "8C3-P2-20-10", "--epochs", "80", "--steps", "20"],
     "hybrid-conversion": ["--arch", "8C3-P2-20-10", "--epochs", "9", "--steps", "8,6", "--long-steps", "20"],
     "deep-residual": ["--archs", "8C3-P2-20-10,8C3-MP2-20-10", "--epochs", "6", "--steps", "20", "--direct", "2"]
     + ["--direct-epochs", "1", "--batch", "20"],

@@ -153,8 +153,8 @@ def risen(out: Tensor) -> Tensor:
 
 def charged() -> Charge:
     """With a charge that is not zero."""
-    module = Charge((5,))
-    module.charge += torch.tensor([0.5, -0.2, 1.0, 0.0, 0.3])
+    module = Charge()
+    module.charge += 0.5
     return module
 
 
@@ -202,11 +202,8 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    return (
-        (x > 0.9).to(dtype)
-        if isinstance(module, (Synapse, DoubleExponential, HeldDropout, Delay, MaxPoolGate))
-        else x.to(dtype)
-    )
+    passes_on = (Synapse, DoubleExponential, HeldDropout, Charge, Delay, MaxPoolGate)
+    return (x > 0.9).to(dtype) if isinstance(module, passes_on) else x.to(dtype)
 
 
 def fired(case: Case, module: Temporal, x: Tensor, out: Tensor) -> Tensor:

@@ -41,14 +41,14 @@ class MaxPoolGate(Temporal):
         x = block_of(current)
         start = torch.zeros_like(x[:1]) if state is None else state[None]
         sums = torch.cat([start, x]).cumsum(0)[1:]
-        pool = functional.max_pool2d if x.dim() == 5 else functional.max_pool1d
+        plane = 2 if x.dim() == 5 else 1  # dimensions a window has
+        pool = functional.max_pool2d if plane == 2 else functional.max_pool1d
         window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        _, at = pool(sums.flatten(0, 1), *window, return_indices=True)
-        if x.dim() == 5:
-            out = x.flatten(0, 1).flatten(-2).gather(-1, at.flatten(-2)).view(at.shape)
-        else:
-            out = x.flatten(0, 1).gather(-1, at)
-        return out.unflatten(0, current.shape[:2]).to(current.dtype), sums[-1]
+        front = x.shape[:-plane]
+        rows = front.numel()
+        _, at = pool(sums.reshape(rows, 1, *x.shape[-plane:]), *window, return_indices=True)
+        out = x.reshape(rows, x.shape[-plane:].numel()).gather(1, at.flatten(1))
+        return out.view(*front, *at.shape[2:]).to(current.dtype), sums[-1]
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -14,21 +14,25 @@ from spikewright.convert.graph import Graph
 from spikewright.convert.trace import trace
 from spikewright.data import Dataset
 from spikewright.engine.optim import SGD, Adam, Milestones
-from spikewright.losses import Loss
+from spikewright.losses import LastOutput
 from spikewright.phases import Fit, Phase
 from spikewright.readout import Leading
 from spikewright.recipes import recipe
 from spikewright.recipes.conversion import ConversionRecipe, augmented
-from spikewright.snn import SNN, Run
+from spikewright.snn import SNN
 
 
 class WithTeacher(nn.Module):
-    """A network beside a fixed copy of itself: hands on [scores, the copy's scores, Omega], Omega = the mean over
-    layers of sum(r) / sum(r^2) for the rates r of one sample. Norms and running maxima stay as they are."""
+    """A network beside a fixed copy of itself: hands on its scores and, last, the rate inference loss of each sample,
 
-    def __init__(self, student: Graph, teacher: Graph) -> None:
+        1 - cos(scores, the copy's scores) + weight Omega,   Omega = mean over layers of sum(r) / sum(r^2)
+
+    for the rates r of the sample: small when rates come soon. Norms and running maxima stay as they are.
+    """
+
+    def __init__(self, student: Graph, teacher: Graph, weight: float) -> None:
         super().__init__()
-        self.student, self.teacher = student, teacher
+        self.student, self.teacher, self.weight = student, teacher, weight
 
     def train(self, mode: bool = True) -> WithTeacher:
         """Always in evaluation mode: only what is a parameter changes."""
@@ -38,22 +42,12 @@ class WithTeacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         names = self.student.of(RateNorm)
         values = self.student.values(x, names)
+        scores = values[self.student.output]
         omegas = [values[n].flatten(1).sum(1) / (values[n].flatten(1).square().sum(1) + 1e-5) for n in names]
         with torch.no_grad():
             goal = self.teacher(x)
-        return torch.cat([values[self.student.output], goal, torch.stack(omegas, 1).mean(1, keepdim=True)], 1)
-
-
-@dataclass(frozen=True)
-class RateInference(Loss):
-    """1 - cos(scores, teacher's scores) + weight Omega: rates that come soon, without leaving the teacher."""
-
-    weight: float = 0.1
-
-    def of(self, run: Run, target: Tensor) -> Tensor:
-        classes = run.scores.shape[-1]
-        scores, goal, omega = run.out[-1].split([classes, classes, 1], 1)
-        return (1 - torch.cosine_similarity(scores, goal) + self.weight * omega[:, 0]).mean()
+        loss = 1 - torch.cosine_similarity(scores, goal) + self.weight * torch.stack(omegas).mean(0)
+        return torch.cat([scores, loss[:, None]], 1)
 
 
 @recipe(
@@ -130,6 +124,6 @@ class RNL(ConversionRecipe):
         for name in student.of(RateNorm):
             layer: RateNorm = student.get_submodule(name)  # type: ignore[assignment]
             layer.logit = q
-        pair = SNN(WithTeacher(student, teacher), 1, readout=Leading(data.num_classes))
-        yield Fit(pair, RateInference(self.omega), self.shrink_epochs, self.batch, Adam(self.shrink_lr))
+        pair = SNN(WithTeacher(student, teacher, self.omega), 1, readout=Leading(data.num_classes))
+        yield Fit(pair, LastOutput(), self.shrink_epochs, self.batch, Adam(self.shrink_lr))
         ann.body = student.body()
