@@ -125,3 +125,23 @@ def test_a_graph_refuses_a_wiring_that_is_none():
     for wiring in ([("a", "b"), ("b", "a")], [("a", "input")], [("c", "input")], [("a",), ("b", "a")], []):
         with pytest.raises(ConfigError, match="graph"):
             Graph(layers, wiring)
+
+
+class NormWithActivation(nn.BatchNorm2d):
+    """A known layer that does more in its own forward, as some libraries have it."""
+
+    def forward(self, x):
+        x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.1, self.eps)
+        return F.relu(x)
+
+
+def test_a_layer_with_a_forward_of_its_own_is_looked_into():
+    torch.manual_seed(0)
+    norm = NormWithActivation(4)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.weight, -1, 1)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.Flatten(), nn.Linear(144, 10)).eval()
+    graph = trace(net, images(3))
+    assert len(graph.of(nn.ReLU)) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(folded(graph, [])(images(9)), net(images(9)))

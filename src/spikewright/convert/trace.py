@@ -34,7 +34,6 @@ _GONE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, H
 _LAST = (nn.Softmax, nn.LogSoftmax)
 _ACTIVATIONS = (nn.ReLU, Activation)
 _KNOWN = (*WEIGHTS, *LINEAR, *_NORMS, *_GONE, *_LAST, *_ACTIVATIONS, nn.MaxPool1d, nn.MaxPool2d)
-_LEAVES = (*_KNOWN, Temporal)
 _REMEDIES: dict[str, str] = {
     **dict.fromkeys(
         ("SiLU", "GELU", "ELU", "LeakyReLU", "PReLU", "Hardswish", "Mish", "SELU", "CELU", "Softplus", "silu", "gelu"),
@@ -71,7 +70,7 @@ def trace(model: nn.Module, sample: Tensor) -> Graph:
     operations that no spiking layer can take over, an output that is no tensor [B, classes].
     """
     model = model.body if isinstance(model, SNN) else model
-    model = nn.Sequential(model) if isinstance(model, _LEAVES) else model
+    model = nn.Sequential(model) if _leaf(model) else model
     if not len(sample):
         raise DataError("the calibration data are empty: give at least one sample")
     x = sample[:1].expand(3, *sample.shape[1:]).clone()  # a batch size that no other dimension is likely to have
@@ -101,7 +100,7 @@ class _Tracer(fx.Tracer):
         self.path: list[str] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _LEAVES) or super().is_leaf_module(m, module_qualified_name)
+        return _leaf(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.path.append(self.path_of_module(m))
@@ -119,6 +118,11 @@ class _Tracer(fx.Tracer):
                 f"the model cannot be traced, {where} has control flow or Python that depends on the data ({said}): "
                 "write its forward as a fixed sequence of operations"
             ) from error
+
+
+def _leaf(module: nn.Module) -> bool:
+    """Whether a module is a layer of a known kind; one that adds to it in a forward of its own is looked into."""
+    return isinstance(module, Temporal) or any(type(module).forward is kind.forward for kind in _KNOWN)
 
 
 class _Shapes(fx.Interpreter):
@@ -226,6 +230,8 @@ class _Reader:
             return kind, self._arithmetic(kind, node)
         if not isinstance(source, fx.Node) or source not in self.env:
             return kind, None
+        if kind == "batch_norm":
+            return kind, self._batch_norm(*node.args[1:], **node.kwargs)
         if kind in _VIEWS:
             return kind, _view(_shape(source), _shape(node), kind, node)
         if kind not in FUNCTIONS:
@@ -263,6 +269,21 @@ class _Reader:
                 case _:
                     layer.weight.copy_((1 / number).expand(shape[1]))
         return layer.to(next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0)))
+
+    def _batch_norm(self, mean: Any, var: Any, weight: Any = None, bias: Any = None, *rest: Any, **more: Any) -> Any:
+        """A functional batch norm by running statistics, as a factor and an offset; None if it has none."""
+        usual: tuple[Any, ...] = (False, 0.1, 1e-5)  # training, momentum, eps
+        training, _, eps = rest + usual[len(rest) :]
+        training, eps = more.get("training", training), more.get("eps", eps)
+        mean, var, weight, bias = (self._constant(v) for v in (mean, var, weight, bias))
+        if training or mean is None or var is None:
+            return None
+        scale = (var.double() + eps).rsqrt() * (1 if weight is None else weight.detach().double())
+        layer = Affine(len(mean)).to(scale)
+        with torch.no_grad():
+            layer.weight.copy_(scale)
+            layer.bias.copy_((0 if bias is None else bias.detach().double()) - mean.double() * scale)
+        return layer.to(mean)
 
     def _constant(self, value: Any) -> Tensor | None:
         if isinstance(value, (int, float)):
@@ -391,5 +412,8 @@ FUNCTIONS: dict[str, Callable[..., nn.Module | None]] = {
     **dict.fromkeys(("contiguous", "clone", "detach", "float", "to", "type_as"), _plain),
 }
 """What a function or method does, as a layer made from its arguments after the input; None: it cannot be."""
-_USUAL = {*FUNCTIONS, *_ADD, *_ARITHMETIC, *_VIEWS, "cat", "concat", "concatenate", "getattr", "getitem", "size", "dim"}
+_USUAL = {
+    *(*FUNCTIONS, *_ADD, *_ARITHMETIC, *_VIEWS),
+    *("cat", "concat", "concatenate", "batch_norm", "getattr", "getitem", "size", "dim", "_assert", "eq"),
+}
 """Known by a table, or no operation on values."""
