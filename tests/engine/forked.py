@@ -37,7 +37,7 @@ _server.set_forkserver_preload([__name__])
 
 UNTIMED = {"seconds", "images_per_second"}
 MEMORY = {"peak_memory_mb", "train_peak_memory_mb"}
-UNEQUAL = {"train_seconds", "train_images_per_second", "infer_images_per_second", "command", *MEMORY}
+UNEQUAL = {"train_seconds", "train_images_per_second", "infer_images_per_second", "command", "conversion_seconds"} | MEMORY
 SMALL = {"limit": 60, "validation": 0.2, "progress": False, "checkpoint_minutes": 0.0}
 
 
@@ -228,4 +228,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def leftovers(run: Path) -> list[str]:
     """Files of a finished run that should not be there."""
     expected = {"config.json", "metrics.jsonl", "model.json", "model.safetensors", "summary.json"}
+    if (run / "conversion.json").exists():  # what a conversion adds
+        expected |= {"conversion.json", "ann"}
     return sorted({path.name for path in run.iterdir()} - expected)
