@@ -37,7 +37,13 @@ _server.set_forkserver_preload([__name__])
 
 UNTIMED = {"seconds", "images_per_second"}
 MEMORY = {"peak_memory_mb", "train_peak_memory_mb"}
-UNEQUAL = {"train_seconds", "train_images_per_second", "infer_images_per_second", "command", "conversion_seconds"} | MEMORY
+UNEQUAL = {
+    "train_seconds",
+    "train_images_per_second",
+    "infer_images_per_second",
+    "command",
+    "conversion_seconds",
+} | MEMORY
 SMALL = {"limit": 60, "validation": 0.2, "progress": False, "checkpoint_minutes": 0.0}
 
 

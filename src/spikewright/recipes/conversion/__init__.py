@@ -41,6 +41,8 @@ class ConversionRecipe(Recipe):
     """Highest learning rate of the ANN's training."""
     samples: int = 1000
     """Training samples that thresholds are estimated on."""
+    crop: int = 0
+    """Pixels of padding before a random crop of the training images; CIFAR-10 has 4, and flips, unless told."""
     ann: str = ""
     """Folder of a trained ANN (a run has it in `ann`) to convert instead of training one."""
 
@@ -60,7 +62,7 @@ class ConversionRecipe(Recipe):
             batch=self.batch,
             optimizer=AdamW(self.lr),
             schedule=Cosine(),
-            augment=augmented(data),
+            augment=self.augment(data),
         )
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
@@ -80,11 +82,11 @@ class ConversionRecipe(Recipe):
         """Phases between the ANN's training and its conversion; none by default."""
         return iter(())
 
+    def augment(self, data: Dataset) -> Augment | None:
+        """Random changes of the training images."""
+        crop = self.crop or (4 if data.name == "cifar10" else 0)
+        return Augment(crop=crop, flip=data.name == "cifar10") if crop else None
+
     def after(self, snn: SNN, data: Dataset) -> Iterator[Phase]:
         """Phases that train the converted network on; none by default."""
         return iter(())
-
-
-def augmented(data: Dataset) -> Augment | None:
-    """Crops and flips for CIFAR-10, nothing for digits."""
-    return Augment(crop=4, flip=True) if data.name == "cifar10" else None

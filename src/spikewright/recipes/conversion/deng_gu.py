@@ -12,7 +12,7 @@ from spikewright.data import Dataset
 from spikewright.engine.optim import SGD, Milestones
 from spikewright.phases import Fit
 from spikewright.recipes import recipe
-from spikewright.recipes.conversion import ConversionRecipe, augmented
+from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.snn import SNN
 
 
@@ -57,7 +57,7 @@ class DengGu(ConversionRecipe):
             optimizer=optimizer,
             schedule=schedule,
             clip=5.0,
-            augment=augmented(data),
+            augment=self.augment(data),
         )
 
     def method(self) -> Method:

@@ -16,7 +16,7 @@ from spikewright.losses import RateMSE
 from spikewright.neurons import HardReset
 from spikewright.phases import Fit
 from spikewright.recipes import recipe
-from spikewright.recipes.conversion import ConversionRecipe, augmented
+from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.snn import SNN
 
 
@@ -52,7 +52,7 @@ class Diehl(ConversionRecipe):
         return arch(self.arch, data, nn.ReLU(), bias=False, spiking_output=False)
 
     def training(self, ann: SNN, data: Dataset) -> Fit:
-        return Fit(ann, RateMSE(), self.epochs, self.batch, AdamW(self.lr), Cosine(), augment=augmented(data))
+        return Fit(ann, RateMSE(), self.epochs, self.batch, AdamW(self.lr), Cosine(), augment=self.augment(data))
 
     def method(self) -> Method:
         return Method(

@@ -16,7 +16,7 @@ from spikewright.neurons import TunableLIF
 from spikewright.phases import Fit, Phase
 from spikewright.readout import LastMembrane
 from spikewright.recipes import recipe
-from spikewright.recipes.conversion import ConversionRecipe, augmented
+from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.snn import SNN
 from spikewright.surrogate import ScaledTriangle, Surrogate
 
@@ -89,4 +89,6 @@ class DIET(ConversionRecipe):
 
     def after(self, snn: SNN, data: Dataset) -> Iterator[Phase]:
         optimizer = Adam(self.tune_lr, amsgrad=True)
-        yield Fit(snn, CrossEntropy(), self.tune_epochs, self.tune_batch, optimizer, Cosine(), augment=augmented(data))
+        yield Fit(
+            snn, CrossEntropy(), self.tune_epochs, self.tune_batch, optimizer, Cosine(), augment=self.augment(data)
+        )

@@ -12,7 +12,6 @@ from spikewright.engine.optim import Adam, Milestones
 from spikewright.losses import CrossEntropy
 from spikewright.phases import Fit, Phase
 from spikewright.recipes import recipe
-from spikewright.recipes.conversion import augmented
 from spikewright.recipes.conversion.scaled_threshold import ScaledThreshold
 from spikewright.recipes.conversion.sengupta import PRESETS
 from spikewright.snn import SNN
@@ -61,4 +60,6 @@ class HybridSTDB(ScaledThreshold):
     def after(self, snn: SNN, data: Dataset) -> Iterator[Phase]:
         optimizer = Adam(self.tune_lr, self.weight_decay, amsgrad=True)
         schedule = Milestones(at=(0.6, 0.8, 0.9), factor_each=0.2)
-        yield Fit(snn, CrossEntropy(), self.tune_epochs, self.tune_batch, optimizer, schedule, augment=augmented(data))
+        yield Fit(
+            snn, CrossEntropy(), self.tune_epochs, self.tune_batch, optimizer, schedule, augment=self.augment(data)
+        )

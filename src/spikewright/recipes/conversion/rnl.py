@@ -18,7 +18,7 @@ from spikewright.losses import LastOutput
 from spikewright.phases import Fit, Phase
 from spikewright.readout import Leading
 from spikewright.recipes import recipe
-from spikewright.recipes.conversion import ConversionRecipe, augmented
+from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.snn import SNN
 
 
@@ -107,7 +107,7 @@ class RNL(ConversionRecipe):
             optimizer=SGD(self.lr, 1e-4),
             schedule=schedule,
             clip=5.0,
-            augment=augmented(data),
+            augment=self.augment(data),
         )
 
     def method(self) -> Method:
