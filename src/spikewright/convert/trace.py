@@ -122,7 +122,7 @@ class _Tracer(fx.Tracer):
 
 def _leaf(module: nn.Module) -> bool:
     """Whether a module is a layer of a known kind; one that adds to it in a forward of its own is looked into."""
-    return isinstance(module, Temporal) or any(type(module).forward is kind.forward for kind in _KNOWN)
+    return isinstance(module, (Temporal, Activation)) or any(type(module).forward is kind.forward for kind in _KNOWN)
 
 
 class _Shapes(fx.Interpreter):
