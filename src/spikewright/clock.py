@@ -7,6 +7,7 @@ Only `Temporal` modules (neurons, synapse filters, ...) see time. During a forwa
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikewright.errors import ConfigError, NumericError
+from spikewright.noise import seeded
 
 __all__ = ["Clock", "Temporal", "finite"]
 
@@ -31,6 +33,7 @@ class Clock:
         state: what an earlier block left (`clock.left`), or None to start from rest.
         root: the body whose layers' names messages use.
         keep: whether there will be another block, so that `left` is wanted.
+        keys: gives one number a sample [B], from which each module that draws at random gets its own.
 
     A module that is called several times in one forward (one activation shared by two places) keeps one state a call.
     """
@@ -38,7 +41,12 @@ class Clock:
     _running: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
     def __init__(
-        self, steps: int, state: dict[StateKey, State] | None = None, root: nn.Module | None = None, keep: bool = True
+        self,
+        steps: int,
+        state: dict[StateKey, State] | None = None,
+        root: nn.Module | None = None,
+        keep: bool = True,
+        keys: Callable[[], Tensor] | None = None,
     ):
         self.steps = steps
         self.root = root
@@ -46,6 +54,7 @@ class Clock:
         self._start = state or {}
         self._keep = keep
         self._calls: Counter[nn.Module] = Counter()
+        self._keys, self._draws = keys, 0
         self._finite: list[tuple[nn.Module, bool | Tensor]] = []
         self._token: Token[Clock | None] | None = None
 
@@ -81,6 +90,9 @@ class Clock:
         """Run `module` over this block of steps: [T, B, ...] -> [T, B, ...]; `how` goes to its `run`."""
         key = (module, self._calls[module])
         self._calls[module] += 1
+        if module.draws and key not in self._start:  # later blocks find what they need in the state
+            self._draws += 1
+            how["keys"] = None if self._keys is None else seeded(self._keys(), self._draws)
         out, state = module.run(block, self._start.get(key), **how)
         for part in _tensors(state):
             if part.is_floating_point():  # a GPU is not asked to stop and answer for every layer
@@ -126,12 +138,14 @@ class Temporal(nn.Module):
     """A module that sees time. Subclasses write `run`; everything else comes from the clock.
 
     `spikes` says whether what it hands on are spikes (for counting operations and for `arch`); `pools` whether `run`
-    takes `pool=k`, to hand on means over windows of k x k spikes; `state_differentiable` whether gradients flow through
-    a state handed in.
+    takes `pool=k`, to hand on means over windows of k x k spikes; `draws` whether it takes `keys=`, numbers [B] that
+    make what it draws at random its own, a function of the seed, the sample and its place in the network;
+    `state_differentiable` whether gradients flow through a state handed in.
     """
 
     spikes = False
     pools = False
+    draws = False
     state_differentiable = True
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:

@@ -7,12 +7,19 @@ content, so the same image under the same seed meets the same noise, wherever it
 
 from __future__ import annotations
 
+import math
+import threading
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
 import torch
 from torch import Tensor
 
-__all__ = ["sample_keys", "uniform"]
+__all__ = ["bounded", "normal", "sample_keys", "seeded", "uniform"]
 
 _MASK = 0xFFFFFFFF
+ALONE = 1 << 15  # numbers below which another thread costs more than it brings
 _GOLDEN = 0x9E3779B1  # odd, 2^32 / golden ratio: spreads consecutive counters
 
 
@@ -35,13 +42,76 @@ def sample_keys(x: Tensor) -> Tensor:
     return _mix(_mix(bits ^ _counter(bits.shape[1], x.device)).sum(1) & _MASK)
 
 
+def seeded(keys: Tensor, seed: int) -> Tensor:
+    """The keys [B] under a seed: other numbers for the same samples."""
+    return _mix(_mix(keys ^ (seed & _MASK)) ^ ((seed >> 32) & _MASK))
+
+
+def _rows(keys: Tensor, start: int, stop: int) -> Tensor:
+    """A key for every step of every sample: keys [B] -> [stop - start, B]."""
+    steps = _mix((torch.arange(start, stop, device=keys.device) + 1) * 0x85EBCA6B & _MASK)
+    return _mix(keys[None, :] ^ steps[:, None])
+
+
+def _bits(rows: Tensor, size: int) -> Tensor:
+    """24 random bits a position: keys [T, B] -> int64 [T, B, size]."""
+    return _mix((rows[..., None] + _counter(size, rows.device)) & _MASK) >> 8
+
+
 def uniform(keys: Tensor, seed: int, start: int, stop: int, shape: tuple[int, ...]) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2^-24: keys [B] -> float32 [stop - start, B, *shape] for those steps."""
-    device = keys.device
-    low, high = seed & _MASK, (seed >> 32) & _MASK
-    keys = _mix(_mix(keys ^ low) ^ high)
-    steps = _mix((torch.arange(start, stop, device=device) + 1) * 0x85EBCA6B & _MASK)
-    rows = _mix(keys[None, :] ^ steps[:, None])  # [T, B]
-    size = torch.Size(shape).numel()
-    bits = _mix((rows[..., None] + _counter(size, device)) & _MASK)
-    return ((bits >> 8).to(torch.float32) * 2.0**-24).reshape(*rows.shape, *shape)
+    rows = _rows(seeded(keys, seed), start, stop)
+    bits = _bits(rows, torch.Size(shape).numel())
+    return (bits.to(torch.float32) * 2.0**-24).reshape(*rows.shape, *shape)
+
+
+def normal(keys: Tensor, step: int, size: int) -> Tensor:
+    """Standard normal numbers of one step, by inversion: keys [B] -> float32 [B, size]."""
+    return _drawn(keys, step, size, gaussian=True, peak=0.0, centre=0.0)
+
+
+def bounded(keys: Tensor, step: int, size: int, peak: float, centre: float, gaussian: bool) -> Tensor:
+    """Noise of one step within centre +- peak: keys [B] -> float32 [B, size].
+
+    Gaussian: centre + peak g / max|g|, the largest being that of the sample's own `size` numbers; else uniform.
+    """
+    return _drawn(keys, step, size, gaussian, peak, centre)
+
+
+def _drawn(keys: Tensor, step: int, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:
+    """`peak` 0: the normal numbers themselves."""
+    row = _rows(keys, step, step + 1)[0]
+    if row.device.type == "cpu":
+        return _on_cpu(row, size, gaussian, peak, centre)
+    x = (2 * _bits(row, size) + 1 - 2**24).to(torch.float32) * 2.0**-24  # odd multiples of 2^-24 in -1 .. 1
+    if not gaussian:
+        return centre + peak * x
+    g = math.sqrt(2) * torch.erfinv(x)
+    return g if peak == 0 else centre + g * (peak / g.abs().amax(1, keepdim=True))
+
+
+def _on_cpu(row: Tensor, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:
+    out = torch.empty(len(row), size)
+    keys, numbers, fill = row.contiguous().numpy(), out.numpy(), _fill()
+    shares = min(torch.get_num_threads(), len(row)) if out.numel() > ALONE else 1
+    cuts = [len(row) * i // shares for i in range(shares + 1)]
+    parts = [(keys[a:b], numbers[a:b], gaussian, peak, centre) for a, b in pairwise(cuts)]
+    others = [threading.Thread(target=fill, args=part) for part in parts[1:]]
+    for other in others:
+        other.start()
+    fill(*parts[0])
+    for other in others:
+        other.join()
+    return out
+
+
+@cache
+def _fill() -> Any:
+    """The compiled loop, out of Numba's cache if it is there."""
+    import numba
+
+    from spikewright import noise_loops
+    from spikewright.kernels.generated import module_of
+
+    module, cached = module_of(noise_loops, "", numba.__version__)
+    return numba.njit(nogil=True, cache=cached)(module.fill)

@@ -59,6 +59,7 @@ class Fit(Phase):
         clip: largest global norm of the gradient, None for no clipping.
         weight_clamp: every parameter is kept within -weight_clamp .. weight_clamp.
         augment: random changes of the training images.
+        steps: T to train (and validate) at; None: the network's own.
     """
 
     snn: SNN
@@ -70,11 +71,14 @@ class Fit(Phase):
     clip: float | None = None
     weight_clamp: float | None = None
     augment: Augment | None = None
+    steps: int | None = None
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
+        for name in ("epochs", "batch", "steps"):
             value = getattr(self, name)
+            if value is None and name == "steps":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
         for name in ("clip", "weight_clamp"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from spikewright.clock import Clock, Temporal, finite
 from spikewright.encode import Direct, Encoder, Frames
 from spikewright.errors import ConfigError, DataError, NumericError, expect
 from spikewright.kernels import raised
+from spikewright.noise import sample_keys, seeded
 from spikewright.passage import passage
 from spikewright.readout import Rate, Readout
 
@@ -189,7 +191,8 @@ class SNN(nn.Module):
                 f"this stream runs {carry.samples} samples, found {samples}: a new batch needs a new stream"
             )
         more = streaming or carry.at + block < steps
-        with Clock(block, carry.neurons, self.body, keep=more) as clock:
+        keys = cache(lambda: seeded(sample_keys(current[0]), seed))
+        with Clock(block, carry.neurons, self.body, keep=more, keys=keys) as clock:
             try:
                 out = passage(self.body, current, clock)
             except RuntimeError as error:

@@ -46,7 +46,7 @@ class Forecast:
 
 def forecast(fit: Fit, session: Session) -> Forecast:
     """Try a few samples at T/2, T and 2T, keeping activations and computing them again; nothing is trained."""
-    steps, device = fit.snn.steps, session.accelerator.device
+    steps, device = fit.steps or fit.snn.steps, session.accelerator.device
     with isolated_randomness():
         fit = copy.deepcopy(fit)
         peaks: dict[tuple[int, str], int | None] = {}
@@ -66,7 +66,7 @@ def _line(fit: Fit, session: Session, steps: int, memory: str) -> int:
     """Bytes for a whole batch, from two small ones."""
     data = session.data.with_steps(steps)
     samples = [min(n, fit.batch, len(data.train)) for n in FEW]
-    fit.snn.steps = steps
+    fit.steps = steps
     trainer = Trainer(fit, session, memory=memory)
     trainer.model.train()
     peaks = []

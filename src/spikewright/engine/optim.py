@@ -11,7 +11,18 @@ from torch import nn
 
 from spikewright.errors import ConfigError
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Milestones", "Optimizer", "Schedule", "StepDecay"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Milestones",
+    "Optimizer",
+    "Schedule",
+    "StepDecay",
+    "WarmRestarts",
+]
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,20 @@ class Milestones(Schedule):
 
     def curve(self, epoch: float, epochs: int) -> float:
         return self.factor_each ** sum(epoch >= part * epochs for part in self.at)
+
+
+@dataclass(frozen=True)
+class WarmRestarts(Schedule):
+    """Half a cosine from 1 down to 0 over every `period` epochs, then from 1 again (SGDR, Loshchilov & Hutter 2017)."""
+
+    period: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "period", self.period >= 1, "epochs, at least 1")
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * ((epoch - self.warmup) % self.period) / self.period))
 
 
 def _expect(part: object, name: str, holds: bool, expected: str) -> None:

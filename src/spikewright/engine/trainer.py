@@ -36,12 +36,12 @@ __all__ = ["Trainer"]
 class _Trainee(nn.Module):
     """Network and loss as one module, which is what several processes wrap."""
 
-    def __init__(self, snn: SNN, loss: Loss, recompute: bool):
+    def __init__(self, snn: SNN, loss: Loss, steps: int | None, recompute: bool):
         super().__init__()
-        self.snn, self.loss, self.recompute = snn, loss, recompute
+        self.snn, self.loss, self.steps, self.recompute = snn, loss, steps, recompute
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        run = self.snn.run(x, generator=generator, recompute=self.recompute)
+        run = self.snn.run(x, steps=self.steps, generator=generator, recompute=self.recompute)
         return self.loss(run, y), run.scores[-1].detach()
 
 
@@ -79,7 +79,7 @@ class Trainer:
         if not parameters:
             raise ConfigError("there is nothing to train: the network has no parameters that take a gradient")
         optimizer = fit.optimizer.build(parameters)
-        trainee = _Trainee(self.snn, fit.loss, (memory or session.memory) == "low")
+        trainee = _Trainee(self.snn, fit.loss, fit.steps, (memory or session.memory) == "low")
         self.model, self.optimizer = self.accelerator.prepare(trainee, optimizer)
         self.device = self.accelerator.device
         self.batches = math.ceil(len(session.train) / fit.batch)
@@ -194,7 +194,7 @@ class Trainer:
         total = torch.zeros((), dtype=torch.double, device=self.device)
         with inference(self.snn), self.accelerator.autocast():
             for part in mine.split(max(self.fit.batch, 100)):
-                scores = self.snn(split.batch(part).to(self.device))
+                scores = self.snn.run(split.batch(part).to(self.device), steps=self.fit.steps).scores[-1]
                 total += hits(scores, split.labels[part].to(self.device)).sum()
         return float(self.accelerator.reduce(total)) / len(split)
 

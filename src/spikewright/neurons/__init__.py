@@ -4,6 +4,7 @@ from spikewright.neurons.delay import Charge, Delay
 from spikewright.neurons.dropout import HeldDropout
 from spikewright.neurons.gate import MaxPoolGate
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
+from spikewright.neurons.noisy import NoisyLIF
 from spikewright.neurons.parts import (
     Euler,
     EulerJump,
@@ -38,6 +39,7 @@ __all__ = [
     "Leak",
     "MaxPoolGate",
     "NoReset",
+    "NoisyLIF",
     "Reset",
     "Subtract",
     "Synapse",
