@@ -81,8 +81,11 @@ def bounded(keys: Tensor, step: int, size: int, peak: float, centre: float, gaus
 def _drawn(keys: Tensor, step: int, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:
     """`peak` 0: the normal numbers themselves."""
     row = _rows(keys, step, step + 1)[0]
-    if row.device.type == "cpu":
-        return _on_cpu(row, size, gaussian, peak, centre)
+    return (_on_cpu if row.device.type == "cpu" else _in_torch)(row, size, gaussian, peak, centre)
+
+
+def _in_torch(row: Tensor, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:
+    """The definition."""
     x = (2 * _bits(row, size) + 1 - 2**24).to(torch.float32) * 2.0**-24  # odd multiples of 2^-24 in -1 .. 1
     if not gaussian:
         return centre + peak * x

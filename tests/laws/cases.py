@@ -40,6 +40,7 @@ from spikewright.neurons import (
     HeldDropout,
     Leak,
     MaxPoolGate,
+    NoisyLIF,
     NoReset,
     Reset,
     Subtract,
@@ -177,6 +178,12 @@ TEMPORAL: dict[type, list[Case]] = {
     HeldDropout: [
         Case("HeldDropout", partial(HeldDropout, 0.3)),
         Case("HeldDropout-evaluating", lambda: HeldDropout(0.3).eval()),
+    ],
+    NoisyLIF: [
+        Case("NoisyLIF", NoisyLIF),
+        Case("NoisyLIF-channel", partial(NoisyLIF, 8.0, 0.3, over="channel", match="variance", first="rest")),
+        Case("NoisyLIF-uniform", partial(NoisyLIF, None, noise="uniform")),
+        Case("NoisyLIF-without", partial(NoisyLIF, 2.0, noise="none", reset=HardReset(detach=False))),
     ],
     TSSLNeuron: [
         Case("TSSLNeuron", TSSLNeuron, risen),
@@ -339,6 +346,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "if": lambda: arch("4C3-MP2-10", data=(1, 8, 8), neuron=IF(v_th=0.7)),
     "tssl": tssl_net,
     "synapse": synapse_net,
+    "noisy": lambda: arch("4C3-AP2-10", data=(1, 8, 8), neuron=NoisyLIF(), spiking_output=True),
     "smooth-derivative": lambda: arch("4C3-AP2-10", data=(1, 8, 8), neuron=LIF(1.5, v_th=0.4, surrogate=Sigmoid())),
 }
 

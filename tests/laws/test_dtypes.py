@@ -25,7 +25,8 @@ def test_a_temporal_module_hands_on_the_dtype_of_its_current(case, dtype):
     out, state = cases.run(module, x)
     assert_active(cases.fired(case, module, x, out))
     assert out.dtype == dtype and out.shape == x.shape
-    assert all(s.dtype == (F64 if dtype == F64 else F32) for s in cases.tensors(state)), "membranes of low precision"
+    membranes = [s for s in cases.tensors(state) if s.is_floating_point()]
+    assert all(s.dtype == (F64 if dtype == F64 else F32) for s in membranes), "membranes of low precision"
 
 
 @each_dtype

@@ -1,5 +1,7 @@
 """Gradients: right for smooth spikes to second order, and for hard ones the same however the steps are unrolled."""
 
+from functools import partial
+
 import cases
 import pytest
 import torch
@@ -18,13 +20,19 @@ from spikewright.neurons import (
     HeldDropout,
     IntegrateAndFire,
     MaxPoolGate,
+    NoisyLIF,
     Synapse,
     TSSLNeuron,
 )
+from spikewright.noise import sample_keys, seeded
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
 _LINEAR = ("Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge")
+NOISY = [
+    cases.Case(f"NoisyLIF-{over}", partial(NoisyLIF, over=over, reset=reset, surrogate=Smooth(Sigmoid(2.0))))
+    for over, reset in (("sample", cases.HardReset(detach=False)), ("batch", cases.Subtract(detach=False)))
+]
 SMOOTH = cases.integrate_and_fire(cases.ATTACHED, Smooth(Sigmoid(2.0)))
 LINEAR = [c for c in cases.temporal_cases() if c.name.startswith(_LINEAR)]
 UNROLLED = [c for c in cases.temporal_cases() if not c.name.startswith("TSSL")]
@@ -35,7 +43,7 @@ def checked_twice(function, *inputs):
     assert gradgradcheck(function, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("case", [c for c in SMOOTH if "strict" not in c.name] + LINEAR, ids=repr)
+@pytest.mark.parametrize("case", [c for c in SMOOTH if "strict" not in c.name] + LINEAR + NOISY, ids=repr)
 def test_gradcheck_of_every_temporal_module(case):
     module = case.make().double()
     x = cases.drive(module, (4, 1, 2), F64).requires_grad_()
@@ -110,7 +118,7 @@ def test_the_gradient_of_a_network_is_that_of_its_steps(name):
     whole = grad((run.out * weight).sum(), parameters)
     out, state = [], None
     for _ in range(snn.steps):
-        with Clock(1, state) as clock:
+        with Clock(1, state, keys=lambda: seeded(sample_keys(x), 0)) as clock:
             out.append(snn.body(x))
         state = clock.left
     single = grad((torch.stack(out) * weight).sum(), parameters)
@@ -188,7 +196,17 @@ def test_detached_resets_cut_exactly_the_way_through_the_spike():
 
 
 def test_the_lists_above_cover_every_temporal_module():
-    kinds = {IntegrateAndFire, Synapse, DoubleExponential, HeldDropout, TSSLNeuron, Charge, Delay, MaxPoolGate}
+    kinds = {
+        IntegrateAndFire,
+        Synapse,
+        DoubleExponential,
+        HeldDropout,
+        TSSLNeuron,
+        Charge,
+        Delay,
+        MaxPoolGate,
+        NoisyLIF,
+    }
     for case in cases.temporal_cases():
         module = case.make()
         assert isinstance(module, tuple(kinds)), f"{case}: say in this file how its gradient is checked"
