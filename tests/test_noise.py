@@ -119,3 +119,56 @@ def test_known_numbers_stay_what_they_are():
 
 KNOWN_KEYS = [1782507433, 1976959402]
 KNOWN_NUMBERS = [5050432, 14482177, 7521474, 1721725, 15730300, 1652632, 9142698, 8966265]
+
+
+def test_normal_numbers_are_the_quantiles_of_the_uniform_ones():
+    k = keys(20)
+    g = noise.normal(k, 3, 5000)
+    u = (noise._bits(noise._rows(k, 3, 4)[0], 5000).double() + 0.5) * 2.0**-24
+    assert g.dtype == F32 and g.shape == (20, 5000)
+    np.testing.assert_allclose(g.double().numpy(), stats.norm.ppf(u.numpy()), rtol=2e-6, atol=1e-6)
+    assert stats.kstest(g.flatten().numpy(), "norm").pvalue > 1e-3
+
+
+def test_normal_numbers_in_the_tails():
+    """Of 24 bits the least and the greatest lie 5.4 deviations out; the loop is asked for all exponents on the way."""
+    k = noise.seeded(keys(400), 1)
+    g = noise.normal(k, 0, 20_000).abs()
+    assert 5.0 < g.max() <= stats.norm.isf(2.0**-25) * (1 + 1e-6)
+    for z in (1.0, 2.0, 3.0, 4.0):
+        share, wanted = (g > z).double().mean().item(), 2 * stats.norm.sf(z)
+        assert abs(share - wanted) < 5 * math.sqrt(wanted / g.numel()), z
+
+
+@pytest.mark.parametrize("gaussian", [True, False])
+def test_bounded_noise_keeps_its_bounds_and_is_what_torch_says(gaussian):
+    k = keys(6)
+    x = noise.bounded(k, 2, 999, 0.3, 0.1, gaussian)
+    row = noise._rows(k, 2, 3)[0]
+    wanted = noise._in_torch(row, 999, gaussian, 0.3, 0.1)
+    torch.testing.assert_close(x, wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(noise.normal(k, 2, 999), noise._in_torch(row, 999, True, 0.0, 0.0), rtol=1e-6, atol=2e-6)
+    assert x.min() >= -0.2 - 1e-6 and x.max() <= 0.4 + 1e-6 and x.std() > 0.05
+    if gaussian:
+        torch.testing.assert_close((x - 0.1).abs().amax(1), torch.full((6,), 0.3))
+
+
+def test_normal_numbers_do_not_depend_on_threads_or_on_who_shares_the_batch():
+    k, threads = keys(40), torch.get_num_threads()
+    whole = noise.bounded(k, 0, 3000, 0.5, 0.5, True)
+    assert whole.numel() > noise.ALONE
+    assert torch.equal(noise.bounded(k[[7, 3]], 0, 3000, 0.5, 0.5, True), whole[[7, 3]])
+    assert torch.equal(noise.normal(k, 0, 3000)[:, :100], noise.normal(k, 0, 100))
+    try:
+        torch.set_num_threads(3)
+        assert torch.equal(noise.bounded(k, 0, 3000, 0.5, 0.5, True), whole)
+    finally:
+        torch.set_num_threads(threads)
+    assert noise.normal(k[:0], 0, 5).shape == (0, 5)
+
+
+def test_another_seed_makes_other_keys():
+    k = keys(20)
+    assert not torch.equal(noise.seeded(k, 1), noise.seeded(k, 2))
+    assert torch.equal(noise.uniform(k, 9, 0, 2, (3,)), noise.uniform(k, 9, 0, 2, (3,)))
+    assert len(set(noise.seeded(k, 2**40).tolist()) | set(noise.seeded(k, 0).tolist())) == 40
