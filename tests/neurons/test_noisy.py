@@ -1,4 +1,4 @@
-"""The noisy neuron against the algebra of its method, closed forms of its firing probability, and its rule written out."""
+"""The noisy neuron against its method's algebra, closed forms of its firing probability, and its rule written out."""
 
 import math
 
@@ -22,11 +22,8 @@ def potential(*shape, seed=0):
 
 
 def dims_of(over, v):
-    return {
-        "sample": tuple(range(1, v.dim())),
-        "channel": tuple(range(2, v.dim())) or (1,),
-        "batch": tuple(range(v.dim())),
-    }[over]
+    every = tuple(range(v.dim()))
+    return {"sample": every[1:], "channel": every[2:] or (1,), "batch": every}[over]
 
 
 @pytest.mark.parametrize("over", ["sample", "channel", "batch"])
@@ -49,7 +46,7 @@ def test_scale_and_offset_of_the_membrane_cancel():
 def test_a_flat_membrane_is_beta():
     neuron = NoisyLIF(4.0, 0.3, first="rest", noise="none")
     assert torch.equal(neuron.normalised(torch.zeros(3, 5)), torch.full((3, 5), 0.3))
-    out, (v, *_) = neuron.run(torch.zeros(4, 3, 5))
+    _, (v, *_) = neuron.run(torch.zeros(4, 3, 5))
     assert v.isfinite().all()
     torch.testing.assert_close(neuron.membrane(None, v, KEYS[:3], 0), torch.full((3, 5), 0.5))  # M and N' of mean 1/2
 

@@ -7,6 +7,7 @@ for neurons -> correct on calibration data. `Method` says which choice each link
 from spikewright.convert.activations import Activation, Clip, RateNorm
 from spikewright.convert.calibration import Calibration
 from spikewright.convert.correct import BiasCalibration, ChargeCalibration, Correction, WeightCalibration
+from spikewright.convert.curves import QCFS, Scheduled, Sharpening, SoftLIF
 from spikewright.convert.estimate import MMSE, Estimator, Given, Largest, ModelBased, Percentile, SpikeFed, Trained
 from spikewright.convert.graph import Add, Affine, Concat, Graph
 from spikewright.convert.method import Converted, Method, Spiking, converted
@@ -15,6 +16,7 @@ from spikewright.convert.trace import trace
 
 __all__ = [
     "MMSE",
+    "QCFS",
     "Activation",
     "Add",
     "Affine",
@@ -35,6 +37,9 @@ __all__ = [
     "Percentile",
     "RateNorm",
     "Report",
+    "Scheduled",
+    "Sharpening",
+    "SoftLIF",
     "SpikeFed",
     "Spiking",
     "Trained",
