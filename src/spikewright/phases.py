@@ -60,6 +60,7 @@ class Fit(Phase):
         weight_clamp: every parameter is kept within -weight_clamp .. weight_clamp.
         augment: random changes of the training images.
         steps: T to train (and validate) at; None: the network's own.
+        until: stop after the epoch whose validation accuracy (a fraction of 1) is that high; None: after `epochs`.
     """
 
     snn: SNN
@@ -72,6 +73,7 @@ class Fit(Phase):
     weight_clamp: float | None = None
     augment: Augment | None = None
     steps: int | None = None
+    until: float | None = None
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -94,6 +94,8 @@ class Trainer:
             self._restore(*self.session.resumed)
         with self.session.listening(), self._bar() as tell:
             for epoch in range(self.at.epoch, self.fit.epochs):
+                if self.fit.until is not None and self.at.best_accuracy >= self.fit.until:
+                    break
                 self._epoch(epoch, tell)
                 self._finish_epoch(epoch)
         self.accelerator.wait_for_everyone()

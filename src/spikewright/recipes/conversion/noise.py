@@ -11,7 +11,7 @@ from spikewright.data import Augment, Dataset
 from spikewright.engine.optim import Adam, Cosine, WarmRestarts
 from spikewright.errors import ConfigError
 from spikewright.losses import RateMSE
-from spikewright.neurons import NoisyLIF
+from spikewright.neurons import LIF, Factor, NoisyLIF
 from spikewright.phases import Fit, Phase
 from spikewright.recipes import Recipe, recipe
 from spikewright.snn import SNN
@@ -60,6 +60,8 @@ class Noise(Recipe):
     """The first step is that of training, or starts from a flat membrane."""
     width: float = 0.5
     """Half-width of the rectangular surrogate; its height keeps the area 1."""
+    leak: float = 0.5
+    """What an ordinary membrane keeps from step to step; of the noisy ones it cancels out."""
     batch_norm: bool = False
     """Batch norm after every convolution."""
     crop: int = 0
@@ -72,25 +74,31 @@ class Noise(Recipe):
     """Samples a step."""
     lr: float = 1e-4
     """Learning rate of Adam."""
+    until: float = 0.0
+    """Stop after the epoch that reaches this validation accuracy in %; 0 for never."""
+    direct: bool = False
+    """For comparison: the same net with ordinary LIF neurons, trained by surrogate gradients through all steps."""
     schedule: Literal["restarts", "cosine"] = "restarts"
     """The paper's cosine over every 100 epochs, or one over the run, for runs much shorter than that."""
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         if data.frames:
             raise ConfigError(f"noise: {data.name} are frames, but single-step training needs one input: take images")
-        neuron = NoisyLIF(
+        surrogate = Rectangle(self.width, 1 / (2 * self.width))
+        noisy = NoisyLIF(
             self.alpha,
             self.beta,
             noise=self.noise,
             over=self.over,
             match=self.match,
             first=self.first,
-            surrogate=Rectangle(self.width, 1 / (2 * self.width)),
+            surrogate=surrogate,
         )
+        ordinary = LIF(leak=Factor(self.leak), surrogate=surrogate, strict=True)
         body = arch(
             self.arch,
             data,
-            neuron,
+            ordinary if self.direct else noisy,
             batch_norm=self.batch_norm,
             spiking_output=False,
             normalize=(data.mean, data.std),
@@ -98,4 +106,14 @@ class Noise(Recipe):
         schedule = Cosine() if self.schedule == "cosine" else WarmRestarts(100)
         augment = Augment(self.crop, self.flip) if self.crop or self.flip else None
         snn = SNN(body, self.steps)
-        yield Fit(snn, RateMSE(), self.epochs, self.batch, Adam(self.lr), schedule, augment=augment, steps=1)
+        yield Fit(
+            snn,
+            RateMSE(),
+            self.epochs,
+            self.batch,
+            Adam(self.lr),
+            schedule,
+            augment=augment,
+            steps=None if self.direct else 1,
+            until=self.until / 100 or None,
+        )
