@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikewright.convert import Calibration, Converted, Given, Method, converted, examined
 from spikewright.data import Augment
@@ -61,6 +61,7 @@ class Fit(Phase):
         augment: random changes of the training images.
         steps: T to train (and validate) at; None: the network's own.
         until: stop after the epoch whose validation accuracy (a fraction of 1) is that high; None: after `epochs`.
+        during: called before every step with the network and the epochs done (a fraction), to change it by schedule.
     """
 
     snn: SNN
@@ -74,6 +75,7 @@ class Fit(Phase):
     augment: Augment | None = None
     steps: int | None = None
     until: float | None = None
+    during: Callable[[nn.Module, float], None] | None = None
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -18,11 +18,12 @@ from spikewright.neurons.parts import Factor, Leak
 
 __all__ = [
     "LastMembrane",
-    "Leading",
     "MaxMembrane",
     "MeanMembrane",
+    "NHot",
     "Rate",
     "Readout",
+    "Recent",
     "SpikingSoftmax",
     "Vote",
     "hits",
@@ -37,6 +38,11 @@ class Readout:
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """out [T, B, F] -> (scores [T, B, C], state to hand on)."""
         raise NotImplementedError
+
+    def steady(self, out: Tensor) -> Tensor:
+        """Scores [B, C] of outputs [B, F] that do not change in time, as those of an ANN."""
+        scores: Tensor = self.run(out[None])[0][-1]
+        return scores
 
 
 def hits(scores: Tensor, target: Tensor) -> Tensor:
@@ -59,6 +65,63 @@ class Rate(Readout):
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         return _running_mean(out, state)
+
+
+@dataclass(frozen=True)
+class Recent(Readout):
+    """Mean of the outputs of the last `steps` steps, or of all as long as there are fewer."""
+
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ConfigError(f"Recent: steps is {self.steps!r}, expected a whole number of at least 1")
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        kept, before = state or (out.new_zeros(self.steps - 1, *out.shape[1:]), 0)
+        seen = torch.cat([kept, out])
+        count = torch.arange(before + 1, before + len(out) + 1, device=out.device).clamp(max=self.steps)
+        mean = seen.unfold(0, self.steps, 1).sum(-1) / count.to(out.dtype).view(-1, 1, 1)
+        return mean, (seen[len(out) :], before + len(out))
+
+
+@dataclass(frozen=True)
+class NHot(Readout):
+    """A code word of several outputs for each class: scores (2 rate - 1) . (2 word - 1) (Severa et al. 2019).
+
+    Each class has D // classes of the D outputs, drawn at random; the same output may serve several classes.
+
+    Args:
+        classes: how many.
+        disjoint: no output serves two classes.
+        seed: of the draw.
+    """
+
+    classes: int = 10
+    disjoint: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("classes", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"NHot: {name} is {value!r}, expected a whole number of at least {least}")
+
+    def words(self, outputs: int) -> Tensor:
+        """The code, 0 or 1: [C, D]."""
+        each = outputs // self.classes
+        if not each:
+            raise ConfigError(f"NHot: the body hands on {outputs} outputs, fewer than one for each of {self.classes}")
+        draw = torch.Generator().manual_seed(self.seed)
+        if self.disjoint:
+            chosen = torch.randperm(outputs, generator=draw)[: each * self.classes].view(self.classes, each)
+        else:
+            chosen = torch.stack([torch.randperm(outputs, generator=draw)[:each] for _ in range(self.classes)])
+        return torch.zeros(self.classes, outputs).scatter_(1, chosen, 1.0)
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        rate, state = _running_mean(out, state)
+        return (2 * rate - 1) @ (2 * self.words(out.shape[-1]) - 1).to(out).T, state
 
 
 @dataclass(frozen=True)
@@ -138,6 +201,9 @@ class SpikingSoftmax(Readout):
         fired = (drawn < total.softmax(-1)).to(out.dtype)
         count = torch.cat([count[None], fired]).cumsum(0)[1:]
         return count, (total[-1], count[-1], before + len(out))
+
+    def steady(self, out: Tensor) -> Tensor:
+        return out
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def examined(
         for x in data:
             labels = data.labels[done : done + len(x)].to(x.device)
             values = found.ann.values(x, names)
-            said = values[found.ann.output]
+            said = found.snn.readout.steady(values[found.ann.output])
             counts, scores = _run(found, x, names, steps, seed)
             at = 0
             for block in scores:
@@ -149,7 +149,7 @@ def examined(
                 total, left = counts[name]
                 given[name] = total / steps * found.scale[name]
                 tally[name].add(values[name], total, given[name], left, steps)
-                out = found.ann.values(x, (), given)[found.ann.output]
+                out = found.snn.readout.steady(found.ann.values(x, (), given)[found.ann.output])
                 right[i + 1] += int(hits(out, labels).sum())
             done += len(x)
             if progress:

@@ -13,6 +13,7 @@ from spikewright.errors import ConfigError
 
 __all__ = [
     "SGD",
+    "Adadelta",
     "Adam",
     "AdamW",
     "Constant",
@@ -87,6 +88,23 @@ class SGD(Optimizer):
         return torch.optim.SGD(
             parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
         )
+
+
+@dataclass(frozen=True)
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012), whose learning rate multiplies steps that scale themselves."""
+
+    lr: float = 1.0
+    rho: float = 0.95
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "rho", 0 <= self.rho < 1, "a number from 0 to below 1")
+        _expect(self, "eps", 0 < self.eps < math.inf, "a finite number above 0")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adadelta(parameters, self.lr, self.rho, self.eps, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ class Trainer:
         factor = self.fit.schedule.factor(epoch + step / self.batches, self.fit.epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = self.fit.optimizer.lr * factor
+        if self.fit.during is not None:
+            self.fit.during(self.snn, epoch + step / self.batches)
         seed_all(mixed_seed(self.session.seed, self.session.phase, epoch, step, rank))
         loss, scores = self.model(x, y, self._generator("encode", epoch, step))
         # Processes average their gradients: a sum over the batch, or shares of unequal size, must be weighed.

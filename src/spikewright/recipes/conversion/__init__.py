@@ -15,6 +15,7 @@ from spikewright.engine.optim import AdamW, Cosine
 from spikewright.errors import ConfigError
 from spikewright.model_file import load_model
 from spikewright.phases import Convert, Fit, Phase
+from spikewright.readout import Rate, Readout
 from spikewright.recipes import Recipe
 from spikewright.snn import SNN
 
@@ -54,6 +55,10 @@ class ConversionRecipe(Recipe):
         """The ANN's body under the method's constraints."""
         return arch(self.arch, data, nn.ReLU(), spiking_output=False)
 
+    def decoder(self) -> Readout:
+        """What makes scores of the ANN's outputs."""
+        return Rate()
+
     def training(self, ann: SNN, data: Dataset) -> Fit:
         """How the ANN is trained."""
         return Fit(
@@ -71,7 +76,7 @@ class ConversionRecipe(Recipe):
         if self.ann:
             ann = load_model(Path(self.ann))
         else:
-            ann = SNN(self.network(data), steps=1)
+            ann = SNN(self.network(data), steps=1, readout=self.decoder())
             yield self.training(ann, data)
             yield from self.before(ann, data)
         phase = Convert(ann, self.method(), self.steps, self.samples)
