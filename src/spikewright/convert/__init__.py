@@ -6,9 +6,10 @@ for neurons -> correct on calibration data. `Method` says which choice each link
 
 from spikewright.convert.activations import Activation, Clip, RateNorm
 from spikewright.convert.calibration import Calibration
-from spikewright.convert.correct import BiasCalibration, ChargeCalibration, Correction, WeightCalibration
+from spikewright.convert.correct import BiasCalibration, ChargeCalibration, Correction, Filtered, WeightCalibration
 from spikewright.convert.curves import QCFS, Scheduled, Sharpening, SoftLIF
 from spikewright.convert.estimate import MMSE, Estimator, Given, Largest, ModelBased, Percentile, SpikeFed, Trained
+from spikewright.convert.few_spikes import Curve, OneAfterAnother, fitted
 from spikewright.convert.graph import Add, Affine, Concat, Graph
 from spikewright.convert.method import Converted, Method, Spiking, converted
 from spikewright.convert.report import LayerReport, Report, examined
@@ -27,13 +28,16 @@ __all__ = [
     "Concat",
     "Converted",
     "Correction",
+    "Curve",
     "Estimator",
+    "Filtered",
     "Given",
     "Graph",
     "Largest",
     "LayerReport",
     "Method",
     "ModelBased",
+    "OneAfterAnother",
     "Percentile",
     "RateNorm",
     "Report",
@@ -46,5 +50,6 @@ __all__ = [
     "WeightCalibration",
     "converted",
     "examined",
+    "fitted",
     "trace",
 ]

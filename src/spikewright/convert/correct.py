@@ -18,9 +18,9 @@ from spikewright.convert.place import Placed
 from spikewright.convert.trace import WEIGHTS
 from spikewright.encode import Encoder
 from spikewright.errors import ConfigError
-from spikewright.neurons import Charge
+from spikewright.neurons import Charge, DoubleExponential, Leak
 
-__all__ = ["BiasCalibration", "ChargeCalibration", "Correction", "WeightCalibration", "shifted"]
+__all__ = ["BiasCalibration", "ChargeCalibration", "Correction", "Filtered", "WeightCalibration", "shifted"]
 
 
 class Correction:
@@ -172,3 +172,17 @@ def _free(graph: Graph, name: str) -> str:
     while name in graph.layers:
         name += "_"
     return name
+
+
+@dataclass(frozen=True)
+class Filtered(Correction):
+    """Puts a synapse with two equal time constants behind every neuron: what is handed on is a current of unit area."""
+
+    leak: Leak
+
+    def __call__(
+        self, ann: Graph, spiking: Graph, placed: Placed, encode: Encoder, data: Calibration, steps: int, seed: int
+    ) -> Graph:
+        for name in placed.v_th:
+            spiking = spiking.after(name, f"{name}_synapse", DoubleExponential(self.leak, self.leak))
+        return spiking

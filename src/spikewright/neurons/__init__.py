@@ -1,7 +1,8 @@
 """Neurons: the modules that see time. Each is a pure function over a block of steps, `run(current, state)`."""
 
-from spikewright.neurons.delay import Charge, Delay
+from spikewright.neurons.delay import Charge, Delay, Once
 from spikewright.neurons.dropout import HeldDropout
+from spikewright.neurons.few_spikes import FewSpikes
 from spikewright.neurons.gate import MaxPoolGate
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
 from spikewright.neurons.noisy import NoisyLIF
@@ -17,6 +18,7 @@ from spikewright.neurons.parts import (
     Reset,
     Subtract,
 )
+from spikewright.neurons.refractory import RefractoryLIF
 from spikewright.neurons.synapse import DoubleExponential, Synapse
 from spikewright.neurons.tssl import TSSLNeuron
 from spikewright.neurons.tunable import TunableLIF
@@ -33,6 +35,7 @@ __all__ = [
     "Exact",
     "ExactJump",
     "Factor",
+    "FewSpikes",
     "HardReset",
     "HeldDropout",
     "IntegrateAndFire",
@@ -40,6 +43,8 @@ __all__ = [
     "MaxPoolGate",
     "NoReset",
     "NoisyLIF",
+    "Once",
+    "RefractoryLIF",
     "Reset",
     "Subtract",
     "Synapse",

@@ -6,20 +6,47 @@ import torch
 from torch import Tensor
 
 from spikewright.clock import State, Temporal
+from spikewright.errors import ConfigError
 from spikewright.kernels import block_of
 
-__all__ = ["Charge", "Delay"]
+__all__ = ["Charge", "Delay", "Once"]
 
 
 class Delay(Temporal):
-    """Hands on at step t what it got at step t - 1, and nothing at the first: a synaptic delay of one step."""
+    """Hands on at step t what it got at step t - `steps`, and nothing before: a synaptic delay.
+
+    Args:
+        steps: at least 1.
+    """
+
+    def __init__(self, steps: int = 1) -> None:
+        super().__init__()
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ConfigError(f"Delay: steps is {steps!r}, expected a whole number of at least 1")
+        self.steps = steps
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """[T, B, ...] -> [T, B, ...]; the state is the value kept back [B, ...]."""
+        """[T, B, ...] -> [T, B, ...]; the state is what is kept back [steps, B, ...]."""
         x = block_of(current)
-        kept = torch.zeros_like(x[0]) if state is None else state
-        whole = torch.cat([kept[None], x])
-        return whole[:-1].to(current.dtype), whole[-1] + (0 * x).sum(0)  # what was not finite stays to be seen
+        kept = x.new_zeros(self.steps, *x.shape[1:]) if state is None else state
+        whole = torch.cat([kept, x])
+        left = whole[len(x) :]
+        return whole[: len(x)].to(current.dtype), left + (0 * x).sum(0)  # what was not finite stays to be seen
+
+    def extra_repr(self) -> str:
+        return f"{self.steps}"
+
+
+class Once(Temporal):
+    """Lets the first step through and hands on zeros afterwards: an input that is read a single time."""
+
+    def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """[T, B, ...] -> [T, B, ...]; the state, zeros (or what was not finite), says that the first step is over."""
+        x = block_of(current)
+        past = torch.zeros_like(x[0]) if state is None else state
+        first = x[:1] if state is None else torch.zeros_like(x[:1])
+        out = torch.cat([first, torch.zeros_like(x[1:])])
+        return out.to(current.dtype), past + (0 * x).sum(0)
 
 
 class Charge(Temporal):
