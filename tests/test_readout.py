@@ -98,3 +98,33 @@ def test_a_vote_says_which_numbers_do_not_fit():
 def test_membrane_readouts_want_a_body_without_neuron_at_its_end():
     assert Rate().spikes and Vote(2).spikes
     assert not LastMembrane().spikes and not MaxMembrane().spikes and not MeanMembrane().spikes
+
+
+def test_recent_is_the_mean_of_the_last_outputs():
+    out = torch.rand(9, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores, _ = readout.Recent(4).run(out)
+    for t in range(9):
+        torch.testing.assert_close(scores[t], out[max(0, t - 3) : t + 1].mean(0))
+    torch.testing.assert_close(readout.Recent(1).run(out)[0], out)
+
+
+def test_n_hot_words_are_matched_by_agreement():
+    read = readout.NHot(4, disjoint=True, seed=3)
+    words = read.words(14)
+    assert words.shape == (4, 14) and (words.sum(1) == 3).all() and words.sum(0).max() == 1
+    scores, _ = read.run(words[None])
+    assert scores[0].argmax(-1).tolist() == [0, 1, 2, 3]
+    assert torch.equal(scores[0].diagonal(), torch.full((4,), 14.0))  # agreements less disagreements
+    assert torch.equal(scores[0][0, 1:], torch.full((3,), 14.0 - 2 * 6))
+    overlapping = readout.NHot(10).words(40)
+    assert (overlapping.sum(1) == 4).all() and overlapping.sum(0).max() > 1
+    assert not torch.equal(overlapping, readout.NHot(10, seed=1).words(40))
+    with pytest.raises(ConfigError, match="fewer"):
+        readout.NHot(10).words(9)
+
+
+def test_steady_outputs_are_judged_as_those_of_an_ann():
+    out = torch.rand(5, 10, generator=torch.Generator().manual_seed(0))
+    for read in (readout.Rate(), readout.Recent(3), readout.MeanMembrane(), readout.SpikingSoftmax()):
+        assert torch.equal(read.steady(out).argmax(-1), out.argmax(-1)), read
+    assert torch.equal(readout.NHot(5).steady(out), readout.NHot(5).run(out[None])[0][0])

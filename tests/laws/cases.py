@@ -36,6 +36,7 @@ from spikewright.neurons import (
     Exact,
     ExactJump,
     Factor,
+    FewSpikes,
     HardReset,
     HeldDropout,
     Leak,
@@ -167,7 +168,11 @@ TEMPORAL: dict[type, list[Case]] = {
         Case("IF-size", partial(IF, size=0.3)),
     ],
     Charge: [Case("Charge", charged)],
-    Delay: [Case("Delay", Delay)],
+    Delay: [Case("Delay", Delay), Case("Delay-3", partial(Delay, 3))],
+    FewSpikes: [
+        Case("FewSpikes", partial(FewSpikes.binary, 3, 2.0)),
+        Case("FewSpikes-2", partial(FewSpikes, (0.3, -0.2), (0.5, 0.1), (0.7, -0.3), 1)),
+    ],
     MaxPoolGate: [Case("MaxPoolGate", partial(MaxPoolGate, 3, stride=1, padding=1))],
     PLIF: [c for c in _IAF if c.name.startswith("PLIF")],
     Synapse: [Case(f"Synapse-{short(leak)}", partial(Synapse, leak)) for leak in LEAKS],
@@ -255,6 +260,8 @@ READOUTS: dict[type, list[Case]] = {
         kind: [Case(f"{kind.__name__}-{short(leak)}", partial(kind, leak)) for leak in (Factor(1.0), Euler(3.0))]
         for kind in (readout.LastMembrane, readout.MeanMembrane, readout.MaxMembrane)
     },
+    readout.NHot: [Case("NHot", partial(readout.NHot, 2)), Case("NHot-3", partial(readout.NHot, 3, True, 5))],
+    readout.Recent: [Case("Recent-3", partial(readout.Recent, 3)), Case("Recent-1", partial(readout.Recent, 1))],
     readout.Vote: [
         Case("Vote-2", partial(readout.Vote, 2)),
         Case("Vote-2-MaxMembrane", partial(readout.Vote, 2, readout.MaxMembrane(Factor(0.9)))),
