@@ -140,7 +140,7 @@ def test_soft_lif_is_finite_far_below_and_above_its_threshold():
         out = SoftLIF(noise=0.0)(z)
         out.sum().backward()
         assert out.isfinite().all() and z.grad.isfinite().all()
-        assert (out.diff() >= 0).all() and 0 <= out[0] < 1e-3 and out[-1] == pytest.approx(5.0, rel=1e-3)
+        assert (out.diff() >= 0).all() and 0 <= out[0] < 1e-3 and out[-1].item() == pytest.approx(5.0, rel=1e-3)
 
 
 def test_its_noise_is_on_the_rate_in_training_alone():

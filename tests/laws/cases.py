@@ -43,6 +43,8 @@ from spikewright.neurons import (
     MaxPoolGate,
     NoisyLIF,
     NoReset,
+    Once,
+    RefractoryLIF,
     Reset,
     Subtract,
     Synapse,
@@ -169,6 +171,10 @@ TEMPORAL: dict[type, list[Case]] = {
     ],
     Charge: [Case("Charge", charged)],
     Delay: [Case("Delay", Delay), Case("Delay-3", partial(Delay, 3))],
+    RefractoryLIF: [
+        Case("RefractoryLIF", partial(RefractoryLIF, 1.5, 3.0, gain=3.0)),
+        Case("RefractoryLIF-fine", partial(RefractoryLIF, 1.0, 2.0, 0.7, gain=4.0, bias=0.5, size=0.3)),
+    ],
     FewSpikes: [
         Case("FewSpikes", partial(FewSpikes.binary, 3, 2.0)),
         Case("FewSpikes-2", partial(FewSpikes, (0.3, -0.2), (0.5, 0.1), (0.7, -0.3), 1)),
@@ -214,7 +220,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    passes_on = (Synapse, DoubleExponential, HeldDropout, Charge, Delay, MaxPoolGate)
+    passes_on = (Synapse, DoubleExponential, HeldDropout, Charge, Delay, Once, MaxPoolGate)
     return (x > 0.9).to(dtype) if isinstance(module, passes_on) else x.to(dtype)
 
 

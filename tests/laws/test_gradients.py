@@ -17,10 +17,13 @@ from spikewright.neurons import (
     Delay,
     DoubleExponential,
     Factor,
+    FewSpikes,
     HeldDropout,
     IntegrateAndFire,
     MaxPoolGate,
     NoisyLIF,
+    Once,
+    RefractoryLIF,
     Synapse,
     TSSLNeuron,
 )
@@ -28,7 +31,7 @@ from spikewright.noise import sample_keys, seeded
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
-_LINEAR = ("Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge")
+_LINEAR = ("Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge", "Once")
 NOISY = [
     cases.Case(f"NoisyLIF-{over}", partial(NoisyLIF, over=over, reset=reset, surrogate=Smooth(Sigmoid(2.0))))
     for over, reset in (("sample", cases.HardReset(detach=False)), ("batch", cases.Subtract(detach=False)))
@@ -207,6 +210,7 @@ def test_the_lists_above_cover_every_temporal_module():
         MaxPoolGate,
         NoisyLIF,
     }
+    kinds |= {FewSpikes, Once, RefractoryLIF}
     for case in cases.temporal_cases():
         module = case.make()
         assert isinstance(module, tuple(kinds)), f"{case}: say in this file how its gradient is checked"

@@ -24,6 +24,10 @@ from spikewright.recipes.conversion import ConversionRecipe
 
 NAMES = recipes.names()
 QUICK = {"estimate_steps": 30, "search": "0.3,0.6", "shrink_epochs": 1, "iterations": 20}
+OWN: dict[str, dict[str, Any]] = {
+    "fs": {"steps": 30},
+    "whetstone": {"arch": "16C3-P2-64-BN-60-BN", "epochs": 24, "start": 6.0, "each": 5.0, "pause": 0.5, "steps": 2},
+}
 SMALL = {"arch": "16C3-P2-64-10", "epochs": 4, "batch": 20}
 
 
@@ -40,7 +44,7 @@ def settings(name: str) -> dict[str, Any]:
     faster = {"lr": 5e-3, "schedule": "cosine", "steps": 5}
     if issubclass(kind, ConversionRecipe):  # the learning rate belongs to the ANN's optimiser
         faster = {"lr": kind.presets["digits"]["lr"], "steps": 40, "samples": 100, "tune_epochs": 1, **QUICK}
-    return {k: v for k, v in (SMALL | faster).items() if k in known}
+    return {k: v for k, v in (SMALL | faster | OWN.get(name, {})).items() if k in known}
 
 
 @cache
