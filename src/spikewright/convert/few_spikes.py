@@ -166,8 +166,8 @@ def fitted(
         with torch.no_grad():  # Adam's own rate is 0.001; each beginning has another
             for n, old in zip(numbers, before, strict=True):
                 n.copy_(old + (n - old) * (1000 * rates * cosine))
-    threshold, drop, weight = (tuple(n.tolist()) for n in found)
-    return FewSpikes(threshold, drop, weight)
+    first, second, third = (tuple(n.tolist()) for n in found)
+    return FewSpikes(first, second, third)
 
 
 def _digits(grid: Tensor, wanted: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import nn
 from spikewright.arch import arch
 from spikewright.convert import QCFS as Activation
 from spikewright.convert import Method, Spiking, Trained
-from spikewright.data import Augment, Dataset
+from spikewright.data import Dataset
 from spikewright.engine.optim import SGD, Cosine
 from spikewright.losses import CrossEntropy
 from spikewright.phases import Fit
@@ -23,7 +23,7 @@ from spikewright.snn import SNN
     reports={"cifar10": 93.96},
     presets={
         "digits": {"arch": "16C3-P2-32C3-P2-100-10", "epochs": 20, "batch": 32, "lr": 0.05},
-        "cifar10": {"arch": "vgg-16", "epochs": 300, "batch": 300, "crop": 4, "flip": True},
+        "cifar10": {"arch": "vgg-16", "epochs": 300, "batch": 300},
     },
 )
 @dataclass
@@ -49,10 +49,6 @@ class QCFS(ConversionRecipe):
     """Batch norm behind the convolutions, folded before conversion."""
     weight_decay: float = 5e-4
     """L2 penalty, on thresholds too."""
-    crop: int = 0
-    """Training images are shifted by up to so many pixels."""
-    flip: bool = False
-    """Training images are mirrored half of the time."""
     epochs: int = 20
     """Passes over the training set, of the ANN."""
     batch: int = 100
@@ -78,7 +74,7 @@ class QCFS(ConversionRecipe):
             self.batch,
             SGD(self.lr, self.weight_decay),
             Cosine(),
-            augment=Augment(self.crop, self.flip) if self.crop or self.flip else None,
+            augment=self.augment(data),
         )
 
     def method(self) -> Method:

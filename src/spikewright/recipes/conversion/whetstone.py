@@ -17,7 +17,7 @@ from spikewright.neurons import HardReset
 from spikewright.phases import Fit
 from spikewright.readout import NHot, Readout
 from spikewright.recipes import recipe
-from spikewright.recipes.conversion import ConversionRecipe, augmented
+from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.snn import SNN
 
 
@@ -81,7 +81,7 @@ class Whetstone(ConversionRecipe):
                 f"whetstone: the last layer would be a step after {end:g} epochs, but there are {self.epochs}: begin "
                 "earlier or sharpen faster (--start, --each, --pause), or train longer"
             )
-        optimizer, augment = Adadelta(self.lr), augmented(data)
+        optimizer, augment = Adadelta(self.lr), self.augment(data)
         return Fit(ann, CrossEntropy(), self.epochs, self.batch, optimizer, augment=augment, during=schedule)
 
     def method(self) -> Method:
