@@ -242,6 +242,10 @@ ENCODERS: dict[type, list[Case]] = {
         Case("LinearLatency", encode.LinearLatency),
         Case("LinearLatency-zero-last", partial(encode.LinearLatency, silent_zero=False)),
     ],
+    encode.RankOrder: [
+        Case("RankOrder", encode.RankOrder),
+        Case("RankOrder-even", partial(encode.RankOrder, even=True)),
+    ],
 }
 READOUTS: dict[type, list[Case]] = {
     **{
