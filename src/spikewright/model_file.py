@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import spikewright.arch
+import spikewright.classifiers
 import spikewright.convert
 import spikewright.neurons
 from spikewright.clock import Temporal

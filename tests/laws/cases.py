@@ -38,9 +38,11 @@ from spikewright.neurons import (
     Factor,
     HardReset,
     HeldDropout,
+    LatencyCode,
     Leak,
     MaxPoolGate,
     NoReset,
+    OnceIF,
     Reset,
     Subtract,
     Synapse,
@@ -178,6 +180,8 @@ TEMPORAL: dict[type, list[Case]] = {
         Case("HeldDropout", partial(HeldDropout, 0.3)),
         Case("HeldDropout-evaluating", lambda: HeldDropout(0.3).eval()),
     ],
+    OnceIF: [Case("OnceIF", OnceIF), Case("OnceIF-loose", partial(OnceIF, 0.7, strict=False, v_init=0.1))],
+    LatencyCode: [Case("LatencyCode", partial(LatencyCode, 9)), Case("LatencyCode-long", partial(LatencyCode, 40))],
     TSSLNeuron: [
         Case("TSSLNeuron", TSSLNeuron, risen),
         Case("TSSLNeuron-other", partial(TSSLNeuron, 8.0, 4.0, 0.7), risen),
@@ -202,7 +206,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    passes_on = (Synapse, DoubleExponential, HeldDropout, Charge, Delay, MaxPoolGate)
+    passes_on = (Synapse, DoubleExponential, HeldDropout, LatencyCode, Charge, Delay, MaxPoolGate)
     return (x > 0.9).to(dtype) if isinstance(module, passes_on) else x.to(dtype)
 
 

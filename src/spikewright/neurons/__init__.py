@@ -4,6 +4,7 @@ from spikewright.neurons.delay import Charge, Delay
 from spikewright.neurons.dropout import HeldDropout
 from spikewright.neurons.gate import MaxPoolGate
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
+from spikewright.neurons.once import LatencyCode, OnceIF
 from spikewright.neurons.parts import (
     Euler,
     EulerJump,
@@ -35,9 +36,11 @@ __all__ = [
     "HardReset",
     "HeldDropout",
     "IntegrateAndFire",
+    "LatencyCode",
     "Leak",
     "MaxPoolGate",
     "NoReset",
+    "OnceIF",
     "Reset",
     "Subtract",
     "Synapse",
