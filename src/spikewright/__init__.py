@@ -10,7 +10,7 @@ print(sw.evaluate(snn, data.test))
 
 __version__ = "0.1.0"
 
-from spikewright import data, encode, errors, losses, measure, neurons, readout, surrogate
+from spikewright import data, encode, errors, fronts, losses, measure, neurons, plasticity, readout, surrogate
 from spikewright.arch import arch
 from spikewright.clock import Clock, Temporal
 from spikewright.conversion import conversion, convert
@@ -68,12 +68,14 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "fronts",
     "load",
     "load_model",
     "losses",
     "measure",
     "neurons",
     "optim",
+    "plasticity",
     "readout",
     "resume",
     "surrogate",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikewright import noise
 from spikewright.errors import ConfigError, DataError, expect
+from spikewright.fronts import Front
 from spikewright.kernels import raised
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LogLatency",
     "Normalized",
     "Poisson",
+    "RankOrder",
 ]
 
 
@@ -216,3 +218,32 @@ class LogLatency(Latency):
         t = self.tau * torch.log(x / (x - self.theta)) - first
         t = torch.floor(t.clamp(min=0))
         return torch.where((x > self.theta) & (t < steps), t, math.inf)
+
+
+@dataclass(frozen=True)
+class RankOrder(Latency):
+    """Intensity to latency by rank: a sample's values above 0, sorted over all channels together, fire the strongest
+    first, as many at each step; of equal ones the first. Zeros never fire.
+
+    Args:
+        front: what turns images into channels before; None ranks the values themselves.
+        even: bins of floor(N / T) of the N values each, of which the N mod T weakest are dropped (Kheradpisheh,
+            Mozafari), instead of step floor(rank T / N) (Shirsavar).
+    """
+
+    front: Front | None = None
+    even: bool = False
+
+    def __post_init__(self) -> None:
+        if self.front is not None:
+            expect("RankOrder", "front", self.front, Front)
+
+    def times(self, x: Tensor, steps: int) -> Tensor:
+        x = x if self.front is None else self.front(x)
+        values, order = x.flatten(1).sort(dim=1, descending=True, stable=True)
+        firing = values > 0
+        count = firing.sum(1, keepdim=True)
+        rank = torch.arange(values.shape[1], device=x.device).expand_as(order)
+        step = rank // (count // steps).clamp(min=1) if self.even else rank * steps // count.clamp(min=1)
+        at = torch.where(firing & (step < steps), step.to(x.dtype), math.inf)
+        return torch.empty_like(at).scatter_(1, order, at).view(x.shape)

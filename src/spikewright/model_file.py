@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 import spikewright.arch
+import spikewright.classifiers
 import spikewright.convert
 import spikewright.neurons
 from spikewright.clock import Temporal
 from spikewright.encode import Encoder, Latency
 from spikewright.errors import ConfigError, ModelFileError, expect
+from spikewright.fronts import Front
 from spikewright.neurons.integrate_and_fire import IntegrateAndFire
 from spikewright.neurons.parts import Leak, Reset
 from spikewright.readout import Readout
@@ -42,7 +44,7 @@ _TORCH = (
 
 @cache
 def _table() -> dict[str, type]:
-    own = [c for base in (nn.Module, Encoder, Readout, Leak, Reset, Surrogate) for c in _subclasses(base)]
+    own = [c for base in (nn.Module, Encoder, Front, Readout, Leak, Reset, Surrogate) for c in _subclasses(base)]
     mine = {c.__name__: c for c in own if c.__module__.startswith("spikewright.") and not _abstract(c)}
     return {f"nn.{c.__name__}": c for c in _TORCH} | mine
 

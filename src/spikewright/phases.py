@@ -6,24 +6,29 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikewright.convert import Calibration, Converted, Given, Method, converted, examined
 from spikewright.data import Augment
+from spikewright.engine.local import LocalTrainer
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
+from spikewright.engine.readout import ReadoutFitter
 from spikewright.engine.session import Session
 from spikewright.engine.trainer import Trainer
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
+from spikewright.plasticity import ErrorShare, Growth, KWinners, Order
 from spikewright.readout import hits
 from spikewright.snn import SNN, inference
 from spikewright.storage import write_json
 
-__all__ = ["Convert", "Fit", "Phase"]
+__all__ = ["Convert", "Fit", "FitReadout", "LearnByReward", "LearnLocally", "Local", "Phase"]
 
 CHUNK = 32  # steps run at a time while factors are compared
 
@@ -44,6 +49,9 @@ class Phase:
     def run(self, session: Session) -> dict[str, Any]:
         """Do the work in this session; returns figures for the run's summary."""
         raise NotImplementedError
+
+    def picture(self, folder: Path) -> None:
+        """Draw what was learned into the run's folder, where there is something to see."""
 
 
 @dataclass
@@ -195,3 +203,138 @@ def _accuracy(snn: SNN, data: Calibration, seed: int) -> float:
             right += int(hits(scores[-1], labels).sum())
             done += len(x)
     return right / done
+
+
+@dataclass
+class Local(Phase):
+    """What the phases of local learning share: one layer of a network, and passes over the training set."""
+
+    snn: SNN
+    layer: str
+    epochs: int = field(default=1, kw_only=True)
+    inhibit_input: bool = field(default=False, kw_only=True)
+    timeless: ClassVar[bool] = False  # whether it asks no more of its input than who fired
+    last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
+            raise ConfigError(f"layer {self.layer!r}: epochs is {self.epochs!r}, expected a whole number of at least 1")
+
+    @property
+    def rules(self) -> tuple[Order, ...]:
+        """The rules the layer learns by."""
+        raise NotImplementedError
+
+    def block(self, trainer: LocalTrainer, events: Any, which: Any, labels: Any) -> None:
+        """Learn from a block of samples."""
+        raise NotImplementedError
+
+    def figures(self, at: Any) -> dict[str, float]:
+        """Figures of a pass for the records."""
+        raise NotImplementedError
+
+    def picture(self, folder: Path) -> None:
+        from spikewright.report.filters import draw_filters  # loads matplotlib
+
+        draw_filters(self.snn.body, folder, self.layer)
+
+    def run(self, session: Session) -> dict[str, Any]:
+        trainer = LocalTrainer(self, session)
+        trainer.run()
+        seconds = trainer.at.total_seconds
+        return {
+            "epochs": self.epochs,
+            "train_seconds": seconds,
+            "train_images_per_second": trainer.at.seen / max(seconds, 1e-9),
+            f"{self.layer}_images_per_second": trainer.at.seen / max(seconds, 1e-9),
+            "train_peak_memory_mb": peak_memory_mb(session.accelerator.device),
+        }
+
+
+@dataclass
+class LearnLocally(Local):
+    """Let one layer of a first-spike network learn without labels; those in front of it stay as they are.
+
+    Args:
+        snn: the network, its body as `plasticity.first_spike.Cascade` reads it.
+        layer: name of the convolution in the body.
+        rule: what winners do.
+        winners: who wins, after point-wise inhibition.
+        growth: how the rate grows with the images seen.
+        epochs: passes over the training set.
+        inhibit_input: the layer sees only the earliest spike of each place.
+    """
+
+    rule: Order = field(default_factory=Order)
+    winners: KWinners = field(default_factory=KWinners)
+    growth: Growth = field(default_factory=Growth)
+
+    @property
+    def rules(self) -> tuple[Order, ...]:
+        return (self.rule,)
+
+    def block(self, trainer: LocalTrainer, events: Any, which: Any, labels: Any) -> None:
+        rates = [self.growth.rate(self.rule.ltp, trainer.at.seen + i) for i in range(len(which))]
+        trainer.compete(events, which, self.winners.k, self.winners.radius, self.rule, np.array(rates))
+
+    def figures(self, at: Any) -> dict[str, float]:
+        return {"winners_per_image": at.winners / at.done}
+
+
+@dataclass
+class LearnByReward(Local):
+    """Let the last layer learn by whether its decision was right: the neuron with the largest potential answers with
+    its map's class, and it alone learns (Mozafari 2019).
+
+    Args:
+        snn, layer, epochs, inhibit_input: as in `LearnLocally`.
+        per_class: maps of one class, map // per_class is its class.
+        reward: the rule after a right answer.
+        punish: the rule after a wrong one.
+        share: how the two are weighed by the errors of the images before; None weighs both by 1.
+    """
+
+    timeless = True
+    per_class: int = 20
+    reward: Order = field(default_factory=Order)
+    punish: Order = field(default_factory=lambda: Order(-0.004, -0.0005))
+    share: ErrorShare | None = field(default_factory=ErrorShare)
+
+    @property
+    def rules(self) -> tuple[Order, ...]:
+        return self.reward, self.punish
+
+    def block(self, trainer: LocalTrainer, events: Any, which: Any, labels: Any) -> None:
+        size, at = self.share.block if self.share else len(which), trainer.at
+        for i in range(0, len(which), size):
+            part = slice(i, i + size)
+            right, wrong = trainer.decide(events, which[part], labels[part], self.per_class, (self.reward, self.punish))
+            if self.share:
+                at.reward, at.punish = self.share.rates(right, wrong, len(which[part]))
+
+    def figures(self, at: Any) -> dict[str, float]:
+        return {"train_accuracy": at.right / at.done, "answered": at.winners / at.done}
+
+
+@dataclass
+class FitReadout(Phase):
+    """Fit the classifier at the end of a first-spike network by scikit-learn: a projection by PCA, if the body has
+    one, and a linear or RBF support vector machine.
+
+    Args:
+        snn: the network; its body goes on behind the last pool with LatencyCode or Synapse(Factor(1)), nn.Flatten,
+            perhaps nn.Linear (PCA), and nn.Linear (linear SVM, one against the rest) or `SVM` (RBF).
+        c: the machine's C.
+    """
+
+    snn: SNN
+    c: float = 2.4
+    last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.c) and self.c > 0):
+            raise ConfigError(f"FitReadout: c is {self.c}, expected a finite number above 0")
+
+    def run(self, session: Session) -> dict[str, Any]:
+        fitter = ReadoutFitter(self.snn, self.c, session)
+        return fitter.run() | {"train_peak_memory_mb": peak_memory_mb(session.accelerator.device)}

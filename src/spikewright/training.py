@@ -288,12 +288,23 @@ def _phases(plan: Recipe, session: Session) -> tuple[Phase, dict[str, Any], SNN 
         kept = None if phase.repeats else _kept(phase, session)
         new = phase.run(session) if kept is None else kept
         if kept is None and not phase.repeats:
+            if session.folder is not None:
+                phase.picture(session.folder.path)
             _keep(phase, session, new)
-        facts, ann = facts | new, phase.origin or ann
+        facts, ann = facts | new | _sums(facts, new), phase.origin or ann
         seed_all(mixed_seed(session.seed, "plan", index + 1))
     if last is None:
         raise ConfigError(f"recipe {plan.name!r} has a plan without phases")
     return last, facts, ann
+
+
+def _sums(before: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """What adds up over phases: the time, and the peak of the memory."""
+    seconds = [part["train_seconds"] for part in (before, facts) if "train_seconds" in part]
+    peaks = [part["train_peak_memory_mb"] for part in (before, facts) if part.get("train_peak_memory_mb") is not None]
+    return ({"train_seconds": sum(seconds)} if seconds else {}) | (
+        {"train_peak_memory_mb": max(peaks)} if peaks else {}
+    )
 
 
 def _keep(phase: Phase, session: Session, facts: dict[str, Any]) -> None:

