@@ -1,5 +1,6 @@
 """Neurons: the modules that see time. Each is a pure function over a block of steps, `run(current, state)`."""
 
+from spikewright.neurons.delay import Delay
 from spikewright.neurons.dropout import HeldDropout
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
 from spikewright.neurons.parts import (
@@ -13,6 +14,7 @@ from spikewright.neurons.parts import (
     NoReset,
     Reset,
     Subtract,
+    UnitPeak,
 )
 from spikewright.neurons.synapse import DoubleExponential, Synapse
 from spikewright.neurons.tssl import TSSLNeuron
@@ -21,6 +23,7 @@ __all__ = [
     "IF",
     "LIF",
     "PLIF",
+    "Delay",
     "DoubleExponential",
     "Euler",
     "EulerJump",
@@ -36,4 +39,5 @@ __all__ = [
     "Subtract",
     "Synapse",
     "TSSLNeuron",
+    "UnitPeak",
 ]

@@ -10,7 +10,19 @@ from torch import Tensor
 
 from spikewright.errors import ConfigError
 
-__all__ = ["Euler", "EulerJump", "Exact", "ExactJump", "Factor", "HardReset", "Leak", "NoReset", "Reset", "Subtract"]
+__all__ = [
+    "Euler",
+    "EulerJump",
+    "Exact",
+    "ExactJump",
+    "Factor",
+    "HardReset",
+    "Leak",
+    "NoReset",
+    "Reset",
+    "Subtract",
+    "UnitPeak",
+]
 
 
 class Leak:
@@ -90,6 +102,34 @@ class ExactJump(Leak):
 
     def coefficients(self) -> tuple[float, float]:
         return math.exp(-1 / self.tau), 1.0
+
+
+@dataclass(frozen=True)
+class UnitPeak(Leak):
+    """u = exp(-1 / tau) v + g I, g such that a spike through a synapse `ExactJump(rise)` lifts the membrane to 1.
+
+    The response is a difference of exponentials, g (a^(n+1) - b^(n+1)) / (a - b): the peak-normalised post-synaptic
+    potential of the tempotron (Guetig & Sompolinsky 2006, eq. 1-2) and of the spike response model.
+    """
+
+    tau: float
+    rise: float
+
+    def __post_init__(self) -> None:
+        _check_tau("UnitPeak", self.tau, 1e-6)
+        if not (math.isfinite(self.rise) and 1e-6 <= self.rise != self.tau):
+            raise ConfigError(f"UnitPeak: rise is {self.rise}, expected a finite time constant other than tau")
+
+    def coefficients(self) -> tuple[float, float]:
+        a, b = math.exp(-1 / self.tau), math.exp(-1 / self.rise)
+        peak = self.tau * self.rise / (self.tau - self.rise) * math.log(self.tau / self.rise)  # continuous, from 0
+        near = max(0, math.floor(peak) - 1)  # on the grid the response is read at 1, 2, ... steps
+        return a, 1 / max(psp(near + n, a, b) for n in range(3))
+
+
+def psp(n: int, a: float, b: float) -> float:
+    """Response after n steps of two first-order filters in a row, of decays a and b."""
+    return (a ** (n + 1) - b ** (n + 1)) / (a - b)
 
 
 class Reset:
