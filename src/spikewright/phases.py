@@ -11,7 +11,7 @@ from torch import Tensor
 from spikewright.data import Augment
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.session import Session
-from spikewright.engine.trainer import Trainer
+from spikewright.engine.trainer import Trainee, Trainer
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
@@ -67,6 +67,10 @@ class Fit(Phase):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, expected a finite number above 0, or none")
+
+    def trainee(self, recompute: bool) -> Trainee:
+        """What the trainer moves: the network under its loss."""
+        return Trainee(self.snn, self.loss, recompute, self.weight_clamp)
 
     def run(self, session: Session) -> dict[str, Any]:
         trainer = Trainer(self, session)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikewright import kernels
 from spikewright.errors import ConfigError, expect
+from spikewright.kernels import block_of
+from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Factor, Leak
 
 __all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "NearestTrain", "Rate", "Readout", "Threshold", "Vote", "hits"]
@@ -64,7 +65,7 @@ class LastMembrane(Readout):
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         decay, gain = self.leak.coefficients()
-        return kernels.low_pass(out, state, decay=decay, gain=gain)
+        return low_pass(out, state, decay=decay, gain=gain)
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,11 @@ class NearestTrain(Readout):
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         if out.shape[-1] != self.neurons:
             raise ConfigError(f"NearestTrain: the body hands on {out.shape[-1]} outputs, the trains {self.neurons}")
-        x = kernels.block_of(out)
+        x = block_of(out)
         at, filtered, passed = state or (0, None, x.new_zeros(x.shape[1], len(self.trains)))
         wanted = self.raster(at, at + len(x), x)
         decay = math.exp(-1 / self.tau)
-        f, filtered = kernels.low_pass(x[:, :, None] - wanted[:, None], filtered, decay=decay, gain=1.0)
+        f, filtered = low_pass(x[:, :, None] - wanted[:, None], filtered, decay=decay, gain=1.0)
         energy = f.square().sum(-1)  # [T, B, C]
         total = torch.cat([passed[None], energy * ((1 - decay**2) / 2)]).cumsum(0)
         scores = -(total[:-1] + energy / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -122,13 +123,17 @@ class UnitPeak(Leak):
 
     def coefficients(self) -> tuple[float, float]:
         a, b = math.exp(-1 / self.tau), math.exp(-1 / self.rise)
-        peak = self.tau * self.rise / (self.tau - self.rise) * math.log(self.tau / self.rise)  # continuous, from 0
-        near = max(0, math.floor(peak) - 1)  # on the grid the response is read at 1, 2, ... steps
+        near = max(0, math.floor(time_to_peak(self.tau, self.rise)) - 1)  # on the grid it is read at 1, 2, ... steps
         return a, 1 / max(psp(near + n, a, b) for n in range(3))
 
 
-def psp(n: int, a: float, b: float) -> float:
-    """Response after n steps of two first-order filters in a row, of decays a and b."""
+def time_to_peak(tau: float, rise: float) -> float:
+    """From a spike to the peak of exp(-t / tau) - exp(-t / rise)."""
+    return tau * rise / (tau - rise) * math.log(tau / rise)
+
+
+def psp(n: Any, a: float, b: float) -> Any:
+    """Response after n steps (a number or an array) of two first-order filters in a row, of decays a and b."""
     return (a ** (n + 1) - b ** (n + 1)) / (a - b)
 
 
