@@ -18,7 +18,17 @@ from spikewright.kernels import block_of
 from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Factor, Leak
 
-__all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "NearestTrain", "Rate", "Readout", "Threshold", "Vote", "hits"]
+__all__ = [
+    "LastMembrane",
+    "MaxMembrane",
+    "MeanMembrane",
+    "NearestTrain",
+    "Rate",
+    "Readout",
+    "Threshold",
+    "Vote",
+    "hits",
+]
 
 
 class Readout:

@@ -16,8 +16,9 @@ from spikewright.measure.energy import table as cost_table
 from spikewright.measure.memory import peak_memory_mb
 from spikewright.measure.operations import Counts, counting
 from spikewright.measure.spikes import CHUNK, SpikeCount, silent_layers, watching
+from spikewright.measure.trains import compared
 from spikewright.precision import autocast
-from spikewright.readout import hits
+from spikewright.readout import NearestTrain, hits
 from spikewright.snn import SNN, inference
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Evaluation:
         energy_verdict: one sentence that compares the two.
         synops_by_layer, macs_by_layer: per image.
         uncounted: layers with weights whose operations are not in the figures.
+        trains: of networks whose outputs are asked for spike trains, how far from these they are (`trains.compared`).
         infer_images_per_second: timed without counting, in batches of the size asked for.
         peak_memory_mb: highest so far of the process, on a GPU of its allocator, in 1e6 bytes; None if unknown.
     """
@@ -79,6 +81,7 @@ class Evaluation:
     synops_by_layer: dict[str, float] = field(default_factory=dict)
     macs_by_layer: dict[str, float] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
+    trains: dict[str, float] = field(default_factory=dict)
 
     @property
     def silent(self) -> list[str]:
@@ -106,6 +109,8 @@ class Evaluation:
             ("speed", f"{self.infer_images_per_second:,.0f} images/s"),
             ("peak memory", "-" if self.peak_memory_mb is None else f"{self.peak_memory_mb:,.0f} MB"),
         ]
+        if self.trains:
+            rows.append(("trains", "  ".join(f"{name} {value:.3g}" for name, value in self.trains.items())))
         if self.silent:
             rows.append(("silent", ", ".join(self.silent)))
         if self.uncounted:
@@ -155,6 +160,7 @@ def evaluate(
         with counting(snn) as counts, watching(snn) as spikes:
             hits, ties = run.judge(batch, progress)
         speed = run.speed(batch)
+        trains = run.trains(batch) if isinstance(snn.readout, NearestTrain) else {}
     accuracies = [hit / len(split) for hit in hits]
     figures = _costs(counts, spikes, len(split), steps, prices)
     return Evaluation(
@@ -166,6 +172,7 @@ def evaluate(
         params=sum(p.numel() for p in snn.parameters()),
         infer_images_per_second=speed,
         peak_memory_mb=peak_memory_mb(run.device),
+        trains=trains,
         **figures,
     )
 
@@ -208,6 +215,19 @@ class _Run:
             if progress:
                 progress(done, len(self.split))
         return hits.tolist(), ties
+
+    def trains(self, batch: int) -> dict[str, float]:
+        """How far the outputs are from the trains of the samples' classes, over all samples."""
+        readout: Any = self.snn.readout
+        sums: dict[str, float] = {}
+        for indices in torch.arange(len(self.split)).split(batch):
+            with autocast(self.precision, self.device):
+                generator = torch.Generator().manual_seed(self.seed)
+                out = self.snn.run(self.sample(indices), steps=self.steps, generator=generator).out
+            desired = readout.raster(0, len(out), out)[:, self.split.labels[indices]]
+            for name, value in compared(out, desired, readout.tau).items():
+                sums[name] = sums.get(name, 0.0) + value * len(indices) / len(self.split)
+        return sums
 
     def speed(self, batch: int) -> float:
         """Images per second of whole sequences, over leading batches until some seconds or samples have passed."""

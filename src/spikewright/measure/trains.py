@@ -1,4 +1,7 @@
-"""How far apart two spike trains are. A train is a sequence of spike times; units are the caller's, the same throughout."""
+"""How far apart two spike trains are, and the outputs of a network from the trains asked of it.
+
+A train is a sequence of spike times in ascending order; units are the caller's, the same throughout.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-__all__ = ["Match", "correlation", "hits", "matched", "van_rossum", "victor_purpura"]
+__all__ = ["Match", "compared", "correlation", "hits", "matched", "van_rossum", "victor_purpura"]
 
 Train = Sequence[float] | np.ndarray
 
@@ -87,3 +91,34 @@ def hits(train: Train, target: Train, tolerance: float) -> int:
         if i < len(train) and train[i] <= wanted + tolerance:
             found, i = found + 1, i + 1
     return found
+
+
+def compared(out: Tensor, desired: Tensor, tau: float) -> dict[str, float]:
+    """Output spikes from desired ones, both [T, B, K], summed over the neurons of a sample, mean over samples.
+
+    Args:
+        tau: time constant of van Rossum's distance, steps. The others' constants are the usual ones beside it: Victor
+            and Purpura's q = 1 / tau; Gaussians and tolerance of tau / 5 (2 ms at 10).
+
+    Returns: van_rossum, victor_purpura; correlation, the mean over neurons of which spikes are desired;
+        target_spikes_hit, a fraction; extra_spikes, those that hit no target.
+    """
+    samples, neurons = out.shape[1:]
+    rossum = purpura = c = found = asked = fired = tuned = 0.0
+    for b in range(samples):
+        for k in range(neurons):
+            train, target = (x[:, b, k].nonzero()[:, 0].numpy(force=True) for x in (out, desired))
+            if not len(train) and not len(target):
+                continue
+            rossum += van_rossum(train, target, tau)
+            purpura += victor_purpura(train, target, 1 / tau)
+            found, asked, fired = found + hits(train, target, tau / 5), asked + len(target), fired + len(train)
+            if len(target):
+                c, tuned = c + correlation(train, target, tau / 5), tuned + 1
+    return {
+        "van_rossum": rossum / samples,
+        "victor_purpura": purpura / samples,
+        "correlation": c / max(tuned, 1),
+        "target_spikes_hit": found / max(asked, 1),
+        "extra_spikes": (fired - found) / samples,
+    }

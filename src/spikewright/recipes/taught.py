@@ -22,7 +22,10 @@ from spikewright.teaching import Rule, Teach
 
 __all__ = ["IMAGES", "Taught"]
 
-IMAGES: dict[str, Any] = {"steps": 100, "dt": 1.0, "batch": 10}
+IMAGES: dict[str, Any] = {
+    "steps": 50, "dt": 2.0, "tau_m": 100.0, "tau_s": 10.0, "weight": 0.05, "answer": 0.5, "epochs": 12, "batch": 5,
+}  # fmt: skip
+"""Settings for small images: potentials that outlast the window of 100 ms in which the pixels fire."""
 
 
 @dataclass

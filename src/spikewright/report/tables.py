@@ -113,7 +113,19 @@ def _reached(s: Summary) -> list[tuple[str, str]]:
         ("after last epoch", last),
         ("validation", f.percent(s.get("validation_accuracy"))),
         ("after step", by_step),
+        *_trains(s.get("trains")),
         ("silent layers", ", ".join(name for name, r in _rates(s).items() if r == 0)),
+    ]
+
+
+def _trains(trains: Any) -> list[tuple[str, str]]:
+    """How the outputs' spike trains compare with those asked for."""
+    if not isinstance(trains, Mapping) or not trains:
+        return []
+    rossum, purpura, c = (f.plain(round(trains[k], 4)) for k in ("van_rossum", "victor_purpura", "correlation"))
+    return [
+        ("target spikes hit", f"{f.percent(trains['target_spikes_hit'])}   ({f.plain(trains['extra_spikes'])} extra)"),
+        ("train distance", f"van Rossum {rossum}, Victor-Purpura {purpura}, correlation {c}"),
     ]
 
 

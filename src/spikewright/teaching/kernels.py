@@ -67,7 +67,9 @@ class TwoSided(Kernel):
 
     def __call__(self, lag: np.ndarray) -> np.ndarray:
         size = np.abs(lag)
-        return np.where(lag > 0, self.plus * np.exp(-size / self.tau_plus), -self.minus * np.exp(-size / self.tau_minus))
+        return np.where(
+            lag > 0, self.plus * np.exp(-size / self.tau_plus), -self.minus * np.exp(-size / self.tau_minus)
+        )
 
 
 @dataclass(frozen=True)

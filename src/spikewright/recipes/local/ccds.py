@@ -12,7 +12,10 @@ from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Correlate, Exponential, Rule
 
 
-@recipe(paper="Yu et al. 2016 (CCDS, as remembered)", presets={"digits": IMAGES | {"lr": 0.1, "longest": 20.0}})
+@recipe(
+    paper="Yu et al. 2016 (CCDS, as remembered)",
+    presets={"digits": IMAGES | {"tau": 100.0, "a": 0.0, "lr": 0.03, "longest": 20.0}},
+)
 @dataclass
 class CCDS(Taught):
     """CCDS: ReSuMe-like weights on delayed inputs, and delays that climb the correlation with the desired train.

@@ -16,7 +16,7 @@ from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Edits, Exponential, Potential, Rule
 
 
-@recipe(paper="Florian 2012", presets={"digits": IMAGES | {"lr": 0.1}})
+@recipe(paper="Florian 2012", presets={"digits": IMAGES | {"tau_q": 100.0, "gamma_r": 10.0, "lr": 0.03}})
 @dataclass
 class Chronotron(Taught):
     """Chronotron: E-learning along a Victor-Purpura distance, or the simpler I-learning.

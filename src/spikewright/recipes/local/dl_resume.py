@@ -13,7 +13,10 @@ from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Align, Exponential, Rule
 
 
-@recipe(paper="Taherkhani, Belatreche, Li, Maguire 2015", presets={"digits": IMAGES | {"lr": 0.1, "longest": 20.0}})
+@recipe(
+    paper="Taherkhani, Belatreche, Li, Maguire 2015",
+    presets={"digits": IMAGES | {"tau": 100.0, "a": 0.0, "lr": 0.03, "longest": 20.0}},
+)
 @dataclass
 class DLReSuMe(Taught):
     """DL-ReSuMe: delays bring input spikes to where they are needed, once each; ReSuMe's weights follow.

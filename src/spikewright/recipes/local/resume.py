@@ -9,7 +9,7 @@ from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Exponential, Rule
 
 
-@recipe(paper="Ponulak & Kasinski 2010", presets={"digits": IMAGES | {"lr": 0.1}})
+@recipe(paper="Ponulak & Kasinski 2010", presets={"digits": IMAGES | {"tau": 100.0, "a": 0.0, "lr": 0.03}})
 @dataclass
 class ReSuMe(Taught):
     """ReSuMe: weights go up at desired spikes and down at actual ones, by a trace of the input.

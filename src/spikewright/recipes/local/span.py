@@ -9,7 +9,7 @@ from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Alphas, Rule
 
 
-@recipe(paper="Mohemmed, Schliebs, Matsuda, Kasabov 2012", presets={"digits": IMAGES | {"lr": 0.1}})
+@recipe(paper="Mohemmed, Schliebs, Matsuda, Kasabov 2012", presets={"digits": IMAGES | {"tau": 50.0, "lr": 0.03}})
 @dataclass
 class SPAN(Taught):
     """SPAN: desired, actual and input trains are filtered by an alpha function and fitted by Widrow-Hoff.

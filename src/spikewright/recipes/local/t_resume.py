@@ -9,7 +9,10 @@ from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Exponential, Rule, Triplet
 
 
-@recipe(paper="Lin et al. 2016 (triplet ReSuMe, as remembered)", presets={"digits": IMAGES | {"lr": 0.1}})
+@recipe(
+    paper="Lin et al. 2016 (triplet ReSuMe, as remembered)",
+    presets={"digits": IMAGES | {"tau": 100.0, "a": 0.0, "lr": 0.03}},
+)
 @dataclass
 class TReSuMe(Taught):
     """T-ReSuMe: ReSuMe whose steps grow with the spikes that came before in the same train.
