@@ -124,7 +124,7 @@ class Vote(Readout):
 class Threshold(Readout):
     """Two classes told apart by one neuron: 1 if its potential ever reached `v_th`, else 0 (tempotron).
 
-    The scores are (v_th, highest potential so far): out [T, B, 1] -> [T, B, 2].
+    The scores are (v_th, highest potential so far): out [T, B, F] -> [T, B, 2]; of several neurons one suffices.
     """
 
     v_th: float = 1.0
@@ -135,9 +135,7 @@ class Threshold(Readout):
             raise ConfigError(f"Threshold: v_th is {self.v_th}, expected a finite potential")
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        if out.shape[-1] != 1:
-            raise ConfigError(f"Threshold: the body hands on {out.shape[-1]} outputs, expected 1 for two classes")
-        highest, state = MaxMembrane(Factor(0.0)).run(out, state)
+        highest, state = MaxMembrane(Factor(0.0)).run(out.amax(-1, keepdim=True), state)
         return torch.cat([torch.full_like(highest, self.v_th), highest], -1), state
 
 
@@ -150,12 +148,12 @@ class NearestTrain(Readout):
     class more, "none of them", which wins when all distances are above `reach`.
 
     Args:
-        trains: spike steps by class and neuron: trains[c][k] = (5, 17, ...).
+        trains: spike steps by class and neuron: trains[c][k] = (5, 17, ...). One neuron stands for all outputs.
         tau: time constant of the filter, steps.
         reach: largest distance that counts as that train; None: the nearest wins, however far.
     """
 
-    trains: tuple[tuple[tuple[int, ...], ...], ...]
+    trains: tuple[tuple[tuple[int, ...], ...], ...] = (((0,),),)
     tau: float = 10.0
     reach: float | None = None
 
@@ -189,7 +187,7 @@ class NearestTrain(Readout):
         return out.to(like)
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        if out.shape[-1] != self.neurons:
+        if self.neurons not in (1, out.shape[-1]):
             raise ConfigError(f"NearestTrain: the body hands on {out.shape[-1]} outputs, the trains {self.neurons}")
         x = block_of(out)
         at, filtered, passed = state or (0, None, x.new_zeros(x.shape[1], len(self.trains)))

@@ -28,6 +28,7 @@ from spikewright.neurons import (
     IF,
     LIF,
     PLIF,
+    Delay,
     DoubleExponential,
     Euler,
     EulerJump,
@@ -42,6 +43,7 @@ from spikewright.neurons import (
     Subtract,
     Synapse,
     TSSLNeuron,
+    UnitPeak,
 )
 from spikewright.snn import SNN, Run
 from spikewright.surrogate import ATan, Sigmoid, Surrogate
@@ -114,7 +116,7 @@ def _cases(base: type, table: dict[type, list[Case]]) -> list[Case]:
 
 # ---- leaks, resets, neurons
 
-LEAKS: list[Leak] = [Factor(0.8), Euler(2.5), EulerJump(2.5), Exact(3.0), ExactJump(3.0)]
+LEAKS: list[Leak] = [Factor(0.8), Euler(2.5), EulerJump(2.5), Exact(3.0), ExactJump(3.0), UnitPeak(3.0, 1.5)]
 ATTACHED: list[Reset] = [
     HardReset(detach=False),
     HardReset(-0.2, detach=False),
@@ -158,6 +160,7 @@ TEMPORAL: dict[type, list[Case]] = {
         Case("DoubleExponential-equal", partial(DoubleExponential, ExactJump(3.0), ExactJump(3.0))),
         Case("DoubleExponential-unlike", partial(DoubleExponential, Euler(2.0), ExactJump(4.0))),
     ],
+    Delay: [Case("Delay", partial(Delay, longest=4, initial=3.0)), Case("Delay-none", partial(Delay, longest=2))],
     HeldDropout: [
         Case("HeldDropout", partial(HeldDropout, 0.3)),
         Case("HeldDropout-evaluating", lambda: HeldDropout(0.3).eval()),
@@ -186,7 +189,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    return (x > 0.9).to(dtype) if isinstance(module, (Synapse, DoubleExponential, HeldDropout)) else x.to(dtype)
+    return (x > 0.9).to(dtype) if isinstance(module, (Synapse, DoubleExponential, HeldDropout, Delay)) else x.to(dtype)
 
 
 def fired(case: Case, module: Temporal, x: Tensor, out: Tensor) -> Tensor:
@@ -223,11 +226,16 @@ ENCODERS: dict[type, list[Case]] = {
         Case("LinearLatency-zero-last", partial(encode.LinearLatency, silent_zero=False)),
     ],
 }
+TRAINS = (((1, 3),), ((4,),), ((),))  # of one neuron, asked of all outputs
 READOUTS: dict[type, list[Case]] = {
     **{
         kind: [Case(f"{kind.__name__}-{short(leak)}", partial(kind, leak)) for leak in (Factor(1.0), Euler(3.0))]
         for kind in (readout.LastMembrane, readout.MeanMembrane, readout.MaxMembrane)
     },
+    readout.NearestTrain: [
+        Case("NearestTrain", partial(readout.NearestTrain, TRAINS)),
+        Case("NearestTrain-reach", partial(readout.NearestTrain, TRAINS, 3.0, 0.5)),
+    ],
     readout.Vote: [
         Case("Vote-2", partial(readout.Vote, 2)),
         Case("Vote-2-MaxMembrane", partial(readout.Vote, 2, readout.MaxMembrane(Factor(0.9)))),

@@ -22,7 +22,9 @@ from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
 SMOOTH = cases.integrate_and_fire(cases.ATTACHED, Smooth(Sigmoid(2.0)))
-LINEAR = [c for c in cases.temporal_cases() if c.name.startswith(("Synapse", "DoubleExponential", "HeldDropout"))]
+LINEAR = [
+    c for c in cases.temporal_cases() if c.name.startswith(("Synapse", "DoubleExponential", "HeldDropout", "Delay"))
+]
 UNROLLED = [c for c in cases.temporal_cases() if not c.name.startswith("TSSL")]
 
 

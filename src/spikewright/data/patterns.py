@@ -31,6 +31,8 @@ class PatternSplit(Split):
         trains: the spike train asked for by each class, ms; empty for plain classes.
     """
 
+    duration: float
+
     def __init__(
         self,
         patterns: list[tuple[np.ndarray, np.ndarray]],
@@ -92,8 +94,9 @@ class _Numbers:
 
     def whole(self, **values: int) -> None:
         for key, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < (0 if key == "seed" else 1):
-                raise ConfigError(f"{self.name}: {key} is {value!r}, expected a whole number of at least 1")
+            least = 0 if key == "seed" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{self.name}: {key} is {value!r}, expected a whole number of at least {least}")
 
     def positive(self, **values: float) -> None:
         for key, value in values.items():

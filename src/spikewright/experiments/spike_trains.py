@@ -18,9 +18,9 @@ REFERENCE = {"resume": (0.046, 0.037, 0.047), "span": (0.113, 0.113, 0.168), "ch
 @experiment(paper="Ponulak & Kasinski 2010; Mohemmed et al. 2012; Florian 2012")
 @dataclass
 class SpikeTrains(Experiment):
-    """Distances of the learned from the desired trains, and how they fall: ReSuMe, SPAN, Chronotron on Poisson patterns.
+    """Distances of the learned from the desired trains, and how they fall: ReSuMe, SPAN, Chronotron.
 
-    Means over `seeds` pattern sets; the figures beside ours are those of a separate simulation of the same task.
+    Means over `seeds` sets of Poisson patterns; the figures beside ours are those of a separate simulation.
     """
 
     data: str = "spike-patterns"

@@ -72,11 +72,9 @@ class TempotronCapacity(Experiment):
         )
         source = np.random.RandomState(mixed_seed(self.seed, "tempotron", seed) % 2**32)
         w, velocity = source.normal(0, 0.01, self.inputs).astype(np.float32), np.zeros(self.inputs, np.float32)
-        labels, best = split.labels.numpy() == 1, patterns
-        for done in range(1, self.cycles + 1):
+        labels, best, done = split.labels.numpy() == 1, patterns, 0
+        while best and done < self.cycles:
             order = source.permutation(patterns)
             errors = cycle(psp, labels, order, w, velocity, np.float32(self.lr), np.float32(self.momentum), 1.0)
-            best = min(best, errors)
-            if not errors:
-                break
+            best, done = min(best, errors), done + 1
         return done, best / patterns

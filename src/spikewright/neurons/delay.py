@@ -30,7 +30,7 @@ class Delay(Temporal):
 
     steps: Tensor
 
-    def __init__(self, inputs: int, outputs: int = 1, longest: int = 100, initial: float = 0.0):
+    def __init__(self, inputs: int = 1, outputs: int = 1, longest: int = 100, initial: float = 0.0):
         super().__init__()
         for name, value in (("inputs", inputs), ("outputs", outputs), ("longest", longest)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

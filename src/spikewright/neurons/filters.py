@@ -17,7 +17,7 @@ __all__ = ["low_pass"]
 def low_pass(
     current: Tensor, state: Tensor | None, *, decay: float | Tensor, gain: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As `kernels.low_pass`, bit for bit: a[t] = decay a[t-1] + gain current[t] over [T, B, ...], with state a [B, ...].
+    """As `kernels.low_pass`, bit for bit: a[t] = decay a[t-1] + gain current[t], [T, B, ...] with state a [B, ...].
 
     On a CPU with constants that are numbers one compiled loop runs all steps, and one more, backwards in time, is its
     gradient.
@@ -37,7 +37,8 @@ class _LowPass(torch.autograd.Function):
         out, last = torch.empty(x.shape, dtype=x.dtype), a.clone(memory_format=torch.contiguous_format)
         cast = np.float32 if x.dtype == torch.float32 else np.float64
         rows = (t.contiguous().view(len(x), -1).numpy() for t in (x.detach(), out))
-        _filter(*rows, last.view(-1).numpy(), cast(decay), cast(gain))
+        x_rows, out_rows = rows
+        _filter(x_rows, out_rows, last.view(-1).numpy(), cast(decay), cast(gain))
         return out, last
 
     @staticmethod

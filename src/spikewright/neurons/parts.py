@@ -113,8 +113,8 @@ class UnitPeak(Leak):
     potential of the tempotron (Guetig & Sompolinsky 2006, eq. 1-2) and of the spike response model.
     """
 
-    tau: float
-    rise: float
+    tau: float = 10.0
+    rise: float = 2.5
 
     def __post_init__(self) -> None:
         _check_tau("UnitPeak", self.tau, 1e-6)

@@ -74,9 +74,11 @@ class TwoSided(Kernel):
 
 @dataclass(frozen=True)
 class Alphas(Kernel):
-    """gain (e / 2)^2 (|lag| + tau) exp(-|lag| / tau): the integral of two alpha functions (e / tau) t exp(-t / tau), one
-    on the input and one on the event (SPAN, Mohemmed et al. 2012). Inputs after the event count as much as those
-    before it."""
+    """gain (e / 2)^2 (|lag| + tau) exp(-|lag| / tau) (SPAN, Mohemmed et al. 2012).
+
+    The integral of the product of two alpha functions (e / tau) t exp(-t / tau), one on the input and one on the event:
+    inputs after the event count as much as those before it.
+    """
 
     tau: float
     gain: float = 1.0

@@ -62,7 +62,7 @@ class Rule:
         return found * weight.sign() if self.signed else found
 
     def below(self, weight: Tensor, events: Tensor) -> Tensor:
-        """Events of the layer underneath: each neuron's share of the events above it, by |w|; [T, B, K] -> [T, B, N]."""
+        """Events of the layer underneath: each neuron's share of those above it, by |w|; [T, B, K] -> [T, B, N]."""
         return events @ weight.abs() / (weight.shape[1] if self.by_fan_in else 1)
 
     def bounded(self, weight: Tensor, before: Tensor) -> Tensor:

@@ -11,23 +11,10 @@ from spikewright.recipes import recipe
 from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Rule, Scaling, TwoSided
 
+_IMAGES = IMAGES | {"tau_plus": 100.0, "tau_minus": 100.0, "minus": 0.1, "a": 0.0, "low": 0.1, "high": 3.0, "lr": 2.0}
 
-@recipe(
-    paper="Sporea & Gruening 2013",
-    presets={
-        "digits": IMAGES
-        | {
-            "tau_plus": 100.0,
-            "tau_minus": 100.0,
-            "minus": 0.1,
-            "a": 0.0,
-            "high": 3.0,
-            "low": 0.1,
-            "hidden": 50,
-            "lr": 2.0,
-        }
-    },
-)
+
+@recipe(paper="Sporea & Gruening 2013", presets={"digits": _IMAGES})
 @dataclass
 class MultiReSuMe(Taught):
     """Multi-ReSuMe: ReSuMe for networks with a hidden layer, whose errors are the outputs' through |w|.
