@@ -11,6 +11,7 @@ from spikewright.neurons import (
     IF,
     LIF,
     PLIF,
+    Delay,
     DoubleExponential,
     Factor,
     HeldDropout,
@@ -186,7 +187,7 @@ def test_detached_resets_cut_exactly_the_way_through_the_spike():
 
 
 def test_the_lists_above_cover_every_temporal_module():
-    kinds = {IntegrateAndFire, Synapse, DoubleExponential, HeldDropout, TSSLNeuron}
+    kinds = {IntegrateAndFire, Synapse, DoubleExponential, HeldDropout, Delay, TSSLNeuron}
     for case in cases.temporal_cases():
         module = case.make()
         assert isinstance(module, tuple(kinds)), f"{case}: say in this file how its gradient is checked"

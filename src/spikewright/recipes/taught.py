@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from spikewright.data import Dataset
@@ -64,8 +65,13 @@ class Taught(Recipe):
         """The rule, with time constants in steps."""
         raise NotImplementedError
 
-    def network(self, data: Dataset, hidden: int = 0, longest: float = 0.0) -> SNN:
-        """One layer, or one more of `hidden` neurons in front; with synaptic delays of up to `longest` ms."""
+    def network(self, data: Dataset, hidden: int = 0, longest: float = 0.0, inhibitory: float = 0.0) -> SNN:
+        """One layer, or one more of `hidden` neurons in front.
+
+        With synaptic delays of up to `longest` ms; a fraction `inhibitory` of the weights starts with a minus sign.
+        """
+        if not 0 <= inhibitory < 1:
+            raise ConfigError(f"recipe {self.name!r}: inhibitory is {inhibitory}, expected a fraction below 1")
         if not 0 < self.dt < float("inf"):
             raise ConfigError(f"recipe {self.name!r}: dt is {self.dt}, expected a finite step above 0 ms")
         duration = data.train.duration
@@ -80,6 +86,8 @@ class Taught(Recipe):
         for size in [hidden, outputs] if hidden else [outputs]:
             layers += self._synapses(inputs, size, longest) + self._neuron()
             inputs = size
+        for p in nn.Sequential(*layers).parameters():
+            p.data[torch.rand_like(p) < inhibitory] *= -1
         encode = Frames() if data.frames else LinearLatency()
         return SNN(nn.Sequential(*layers), self.steps, encode, NearestTrain(trains, self.tau_distance / self.dt, reach))
 

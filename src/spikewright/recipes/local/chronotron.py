@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from spikewright.data import Dataset
-from spikewright.errors import ConfigError
 from spikewright.phases import Phase
 from spikewright.recipes import recipe
 from spikewright.recipes.taught import IMAGES, Taught
@@ -45,10 +42,4 @@ class Chronotron(Taught):
         return Rule(Edits(self.tau_q / self.dt, self.gamma_r / self.dt), Potential(tau_m, tau_s))
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
-        snn = self.network(data)
-        if self.learning == "i":
-            if not 0 <= self.inhibitory < 1:
-                raise ConfigError(f"recipe 'chronotron': inhibitory is {self.inhibitory}, expected a fraction below 1")
-            for p in snn.parameters():
-                p.data[torch.rand_like(p) < self.inhibitory] *= -1
-        yield self.teach(snn)
+        yield self.teach(self.network(data, inhibitory=self.inhibitory if self.learning == "i" else 0.0))

@@ -27,6 +27,8 @@ class MultiReSuMe(Taught):
 
     hidden: int = 50
     """Hidden neurons."""
+    inhibitory: float = 0.2
+    """Fraction of the weights that start with a minus sign."""
     a: float = 0.05
     """Non-Hebbian term, which adjusts the mean rate."""
     tau_plus: float = 7.0
@@ -49,4 +51,4 @@ class MultiReSuMe(Taught):
         return Rule(kernel=kernel, bias=self.a, by_fan_in=True)
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
-        yield self.teach(self.network(data, self.hidden), scaling=Scaling(self.low, self.high))
+        yield self.teach(self.network(data, self.hidden, inhibitory=self.inhibitory), scaling=Scaling(self.low, self.high))
