@@ -121,8 +121,13 @@ class Experiment:
             "reproduced": False,
         }
 
-    def trained(self, label: str, method: str, data: Dataset, **settings: Any) -> dict[str, Any]:
-        """The summary of a run in `folder / label`: trained now, gone on with, or taken as it is if it is finished."""
+    def trained(
+        self, label: str, method: str, data: Dataset, *, limit: int | None = None, **settings: Any
+    ) -> dict[str, Any]:
+        """The summary of a run in `folder / label`: trained now, gone on with, or taken as it is if it is finished.
+
+        `limit` is this run's own number of training samples; `settings` are the recipe's fields.
+        """
         path = self.folder / label
         if not (path / "summary.json").exists():
             self.say(f"{label}: training {method} ...")
@@ -134,7 +139,7 @@ class Experiment:
                     data,
                     out=path,
                     data_dir=self.data_dir,
-                    limit=self.limit,
+                    limit=limit or self.limit,
                     seed=self.seed,
                     device=self.device,
                     precision=self.precision,

@@ -11,7 +11,10 @@ from spikewright.recipes import recipe
 from spikewright.recipes.taught import IMAGES, Taught
 from spikewright.teaching import Rule, Scaling, TwoSided
 
-_IMAGES = IMAGES | {"tau_plus": 100.0, "tau_minus": 100.0, "minus": 0.1, "a": 0.0, "low": 0.1, "high": 3.0, "lr": 2.0}
+_IMAGES = IMAGES | {
+    "tau_plus": 100.0, "minus": 0.0, "a": 0.0, "low": 0.1, "high": 3.0,
+    "hidden": 100, "inhibitory": 0.45, "weight": 0.15, "lr": 5.0,
+}  # fmt: skip
 
 
 @recipe(paper="Sporea & Gruening 2013", presets={"digits": _IMAGES})
@@ -39,11 +42,13 @@ class MultiReSuMe(Taught):
     """Amplitude A_plus."""
     minus: float = 0.5
     """Amplitude A_minus."""
-    low: float = 1.0
+    weight: float = 0.1
+    """Initial weights are uniform from 0 to this."""
+    low: float = 5.0
     """Fewest spikes a sample, below which weights are scaled up."""
     high: float = 20.0
     """Most spikes a sample, above which weights are scaled down."""
-    lr: float = 1.0
+    lr: float = 0.5
     """Learning rate, which fan-ins divide."""
 
     def rule(self) -> Rule:
@@ -51,4 +56,6 @@ class MultiReSuMe(Taught):
         return Rule(kernel=kernel, bias=self.a, by_fan_in=True)
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
-        yield self.teach(self.network(data, self.hidden, inhibitory=self.inhibitory), scaling=Scaling(self.low, self.high))
+        yield self.teach(
+            self.network(data, self.hidden, inhibitory=self.inhibitory), scaling=Scaling(self.low, self.high)
+        )
