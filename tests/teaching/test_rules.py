@@ -73,7 +73,7 @@ def test_span_is_the_integral_of_the_filtered_trains():
     found = change(Rule(kernel=Alphas(tau)))[0]
     error = filtered(DESIRED[0]) - filtered(OUT[0])
     for i, train in enumerate(INPUTS):
-        assert found[i].item() == pytest.approx((filtered(train) * error).sum() * h, rel=1e-6, abs=1e-6)
+        assert found[i].item() == pytest.approx((filtered(train) * error).sum() * h / (4 * tau), rel=1e-6, abs=1e-6)
     assert found[2] != 0
 
 

@@ -74,21 +74,20 @@ class TwoSided(Kernel):
 
 @dataclass(frozen=True)
 class Alphas(Kernel):
-    """gain (e / 2)^2 (|lag| + tau) exp(-|lag| / tau) (SPAN, Mohemmed et al. 2012).
+    """(e / 2)^2 (|lag| + tau) exp(-|lag| / tau) / (4 tau) (SPAN, Mohemmed et al. 2012).
 
-    The integral of the product of two alpha functions (e / tau) t exp(-t / tau), one on the input and one on the event:
-    inputs after the event count as much as those before it.
+    1 / (4 tau) of the integral of the product of two alpha functions (e / tau) t exp(-t / tau), one on the input and
+    one on the event: inputs after the event count as much as those before it.
     """
 
     tau: float
-    gain: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "tau", "gain")
+        _positive(self, "tau")
 
     def __call__(self, lag: np.ndarray) -> np.ndarray:
-        size = np.abs(lag)
-        return self.gain * (math.e / 2) ** 2 * (size + self.tau) * np.exp(-size / self.tau)
+        size = np.abs(lag) / self.tau
+        return (math.e / 4) ** 2 * (1 + size) * np.exp(-size)
 
 
 @dataclass(frozen=True)

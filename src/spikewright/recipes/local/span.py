@@ -25,5 +25,4 @@ class SPAN(Taught):
     """Learning rate."""
 
     def rule(self) -> Rule:
-        tau = self.tau / self.dt
-        return Rule(kernel=Alphas(tau, 1 / (4 * tau)))
+        return Rule(kernel=Alphas(self.tau / self.dt))
