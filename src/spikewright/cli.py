@@ -56,13 +56,18 @@ def train(words: list[str]) -> None:
     defaults = asdict(kind.for_data(peek(flags, "--data") or RunOptions.data))
     both: Any = dataclass(type(f"{kind.__name__}Flags", (RunOptions, kind), {"__doc__": kind.__doc__}))
     chosen = parse(both, flags, f"train {name}", default=both(**defaults))
-    out = chosen.out or Path("runs") / f"{name}-{Path(chosen.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
+    out = chosen.out or Path("runs") / f"{name}-{_folder(chosen.data)}-{datetime.now():%Y%m%d-%H%M%S}"
     settings = {f.name: getattr(chosen, f.name) for f in fields(kind)}
     if chosen.dry_run:
         _forecast(name, chosen, settings)
         return
     _train(name, chosen, out, settings)
     _close(out, chosen)
+
+
+def _folder(data: str) -> str:
+    """What a data set is called in the name of a folder."""
+    return Path(data).name.replace(":", "-").replace(",", "-")
 
 
 def _forecast(method: str, options: RunOptions, settings: dict[str, Any]) -> None:
@@ -159,7 +164,7 @@ def compare(words: list[str]) -> None:
         if word in finished:
             runs.append(Path(word))
             continue
-        out = options.out / f"{word}-{Path(options.data).name}-{datetime.now():%Y%m%d-%H%M%S}"
+        out = options.out / f"{word}-{_folder(options.data)}-{datetime.now():%Y%m%d-%H%M%S}"
         common = {
             f.name: getattr(options, f.name) for f in fields(options) if f.name in ("data", "data_dir", "limit", "seed")
         }
@@ -173,6 +178,22 @@ def compare(words: list[str]) -> None:
     comparison_png(summaries, options.out / "comparison.png")
     _show(summaries, options.json, comparison_table)
     print(f"figure: {options.out / 'comparison.png'}", file=sys.stderr)
+
+
+def experiment(words: list[str]) -> None:
+    """a paper's table run again, theirs beside ours: spikewright experiment NAME (without a name: what there is)"""
+    from spikewright import experiments
+    from spikewright.report import experiment_table
+
+    given, flags = operands(words, most=1, what="an experiment")
+    if not given or not given[0]:
+        _list(flags, "experiment", experiments.listing, ("name", "paper", "about"))
+        return
+    kind = experiments.get(given[0])
+    chosen = parse(kind, flags, f"experiment {kind.name}")
+    rows = chosen.run()
+    _print(experiment_table([asdict(row) for row in rows], kind.paper))
+    print(_plain(f"folder: {chosen.folder}"), file=sys.stderr)
 
 
 def methods(words: list[str]) -> None:
@@ -202,7 +223,7 @@ def archs(words: list[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    c.__name__: c for c in (train, evaluate, compare, methods, datasets, archs)
+    c.__name__: c for c in (train, evaluate, compare, experiment, methods, datasets, archs)
 }
 
 

@@ -107,7 +107,8 @@ class Experiment:
 
         own = asdict(self)
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in own.items() if k not in ("curves", "record")}
-        notes = [note for note in (self.note, data.note) if note]
+        used = data if self.limit is None else data.limited(self.limit, self.seed)
+        notes = [note for note in (self.note, used.note) if note]
         return {
             "method": f"experiment {self.name}",
             "paper": self.paper,

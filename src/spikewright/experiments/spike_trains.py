@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from spikewright.data import Dataset, load
 from spikewright.experiments import Experiment, Row, experiment
@@ -22,6 +23,8 @@ class SpikeTrains(Experiment):
 
     Means over `seeds` sets of Poisson patterns; the figures beside ours are those of a separate simulation.
     """
+
+    axes: ClassVar[tuple[str, str]] = ("presentations", "van Rossum distance")
 
     data: str = "spike-patterns"
     """Data set; its seed is set by the experiment."""

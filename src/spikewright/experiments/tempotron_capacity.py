@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class TempotronCapacity(Experiment):
     at a time in a new order each cycle, momentum at every presentation. The literature gives a capacity of about 3 for
     many inputs and long training.
     """
+
+    axes: ClassVar[tuple[str, str]] = ("patterns per input", "converged")
 
     data: str = "spike-classes"
     """Data set; its number of patterns and its seed are set by the experiment."""

@@ -17,7 +17,7 @@ from spikewright.report import format as f
 if TYPE_CHECKING:
     from spikewright.engine.forecast import Forecast
 
-__all__ = ["closing_table", "comparison_table", "forecast_table", "listing_table"]
+__all__ = ["closing_table", "comparison_table", "experiment_table", "forecast_table", "listing_table"]
 
 Summary = Mapping[str, Any]
 
@@ -86,6 +86,23 @@ def forecast_table(forecast: Forecast, memory: str = "normal") -> Table:
     present = f", of which {f.memory(forecast.present / 1e6)} are there already" if forecast.present else ""
     table.caption = Text(f"* as asked for{present}")
     table.caption_justify = "left"
+    return table
+
+
+def experiment_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """A paper's table and ours beside it."""
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    for heading in ("paper", "ours"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for row in rows:
+        cells = []
+        for key in ("paper", "ours"):
+            value = f.number(row[key])
+            text = f.MISSING if value is None else f"{value:,.2f}" if row["unit"] in ("%", "points") else f"{value:,g}"
+            cells.append(Text(text if value is None else f"{text} {row['unit']}"))
+        table.add_row(Text(row["what"]), *cells, Text(row["note"]))
     return table
 
 
