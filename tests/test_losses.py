@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import F64
 
-from spikewright.losses import CountMargin, CrossEntropy, KernelSpikeMSE, RateMSE
+from spikewright.losses import CountMargin, CrossEntropy, KernelSpikeMSE, OwnScore, RateMSE, Tempotron
 from spikewright.snn import Run
 
 STEPS, BATCH, CLASSES = 7, 4, 5
@@ -113,4 +113,31 @@ def test_every_loss_is_lower_for_the_right_class():
 
 
 def test_the_tests_above_cover_every_loss():
-    assert set(cases.listed(cases.losses.Loss)) == {CrossEntropy, RateMSE, KernelSpikeMSE, CountMargin}
+    assert set(cases.listed(cases.losses.Loss)) == {
+        CrossEntropy,
+        RateMSE,
+        KernelSpikeMSE,
+        CountMargin,
+        OwnScore,
+        Tempotron,
+    }
+
+
+def test_own_score():
+    run, target = made()
+    total = sum(-run.scores[-1, b, c].item() for b, c in enumerate(target.tolist()))
+    assert OwnScore()(run, target).item() == pytest.approx(total / BATCH, rel=1e-12)
+
+
+@pytest.mark.parametrize("neurons", [1, CLASSES])
+def test_tempotron(neurons):
+    run, target = cases.run_of(STEPS, BATCH, CLASSES)
+    out, target = 1.2 * run.out[..., :neurons], target.clamp(max=1) if neurons == 1 else target
+    total, wrong = 0.0, 0
+    for b in range(BATCH):
+        for k in range(neurons):
+            should = int(target[b]) == (1 if neurons == 1 else k)
+            top = max(out[:, b, k].tolist())
+            if (top >= 1.0) != should:
+                total, wrong = total + abs(1.0 - top), wrong + 1
+    assert wrong and Tempotron(1.0)(Run(out, run.scores), target).item() == pytest.approx(total / BATCH, rel=1e-12)

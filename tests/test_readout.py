@@ -7,8 +7,9 @@ from cases import F64, assert_active
 
 from spikewright import readout
 from spikewright.errors import ConfigError
+from spikewright.measure.trains import van_rossum
 from spikewright.neurons import Euler, Exact, Factor
-from spikewright.readout import LastMembrane, MaxMembrane, MeanMembrane, Rate, Vote
+from spikewright.readout import LastMembrane, MaxMembrane, MeanMembrane, NearestTrain, Rate, Threshold, Vote
 
 STEPS, BATCH, OUTPUTS = 15, 3, 6
 
@@ -83,7 +84,8 @@ def test_stopping_early_gives_the_scores_there(case):
 
 
 def test_the_table_covers_every_readout():
-    others = {Vote, readout.Recent, readout.NHot, readout.SpikingSoftmax, readout.Leading}  # tested on their own
+    others = {Vote, NearestTrain, Threshold}  # tested on their own
+    others |= {readout.Recent, readout.NHot, readout.SpikingSoftmax, readout.Leading}
     assert {type(r) for r in PLAIN} | others == set(cases.listed(cases.readout.Readout))
 
 
@@ -130,3 +132,40 @@ def test_steady_outputs_are_judged_as_those_of_an_ann():
     for read in (readout.Rate(), readout.Recent(3), readout.MeanMembrane(), readout.SpikingSoftmax()):
         assert torch.equal(read.steady(out).argmax(-1), out.argmax(-1)), read
     assert torch.equal(readout.NHot(5).steady(out), readout.NHot(5).run(out[None])[0][0])
+
+
+def test_the_nearest_train_is_the_closed_form_of_the_distance_so_far():
+    trains = (((2, 9), (), (4,), (5,), (), (1,)), ((0,), (7, 11), (), (3, 8), (6,), ()))
+    out = outputs()
+    scores, _ = NearestTrain(trains, tau=4.0).run(out)
+    assert scores.shape == (STEPS, BATCH, 2)
+    for t in range(STEPS):
+        for b in range(BATCH):
+            for c, train in enumerate(trains):
+                wanted = sum(
+                    van_rossum(out[: t + 1, b, k].nonzero()[:, 0], [s for s in times if s <= t], 4.0)
+                    for k, times in enumerate(train)
+                )
+                assert -scores[t, b, c].item() == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+
+
+def test_a_train_out_of_reach_is_none_of_them():
+    out = torch.zeros(20, 3, 1, dtype=F64)
+    out[[4, 12], 0] = 1  # the train itself
+    out[[4, 13], 1] = 1  # one spike a step late
+    out[4, 2] = 1  # one spike missing
+    scores, _ = NearestTrain((((4, 12),),), tau=10.0, reach=0.49).run(out)
+    assert scores[-1].argmax(-1).tolist() == [0, 0, 1]
+    assert scores[-1, 0, 0] == 0 and scores[-1, 2, 0].item() == pytest.approx(-0.5)
+
+
+def test_a_threshold_is_crossed_once_and_for_all():
+    out = torch.tensor([0.2, 1.3, 0.4])[:, None, None].repeat(1, 2, 1)
+    out[:, 1] -= 0.5
+    scores, _ = Threshold(1.0).run(out)
+    assert scores.argmax(-1).tolist() == [[0, 0], [1, 0], [1, 0]]
+
+
+def test_a_nearest_train_says_which_numbers_do_not_fit():
+    with pytest.raises(ConfigError, match=r"6 outputs.*trains 2"):
+        NearestTrain((((1,), (2,)),)).run(outputs())

@@ -17,7 +17,16 @@ from spikewright.errors import ConfigError, DataError
 from spikewright.neurons.parts import Euler
 from spikewright.snn import Run
 
-__all__ = ["CountMargin", "CrossEntropy", "KernelSpikeMSE", "LastOutput", "Loss", "RateMSE"]
+__all__ = [
+    "CountMargin",
+    "CrossEntropy",
+    "KernelSpikeMSE",
+    "LastOutput",
+    "Loss",
+    "OwnScore",
+    "RateMSE",
+    "Tempotron",
+]
 
 
 class Loss:
@@ -120,3 +129,34 @@ class LastOutput(Loss):
 
     def of(self, run: Run, target: Tensor) -> Tensor:
         return run.out[-1, :, -1].mean()
+
+
+@dataclass(frozen=True)
+class OwnScore(Loss):
+    """Minus the final score of the true class: with `NearestTrain` the distance to the train that was asked for."""
+
+    def of(self, run: Run, target: Tensor) -> Tensor:
+        return -run.scores[-1].gather(-1, target[:, None]).mean()
+
+
+@dataclass(frozen=True)
+class Tempotron(Loss):
+    """v_th - max V of a neuron that should have fired, max V - v_th of one that should not (Guetig & Sompolinsky 2006).
+
+    Mean over the batch, sum over neurons, each of which tells its class from all others; a single neuron tells class 1
+    from class 0. Neurons on the right side of the threshold cost nothing. The gradient is the tempotron's rule:
+    -+ sum over the input spikes of K(t_max - t_i), t_max the time of the highest potential.
+    """
+
+    v_th: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.v_th):
+            raise ConfigError(f"Tempotron: v_th is {self.v_th}, expected a finite potential")
+
+    def of(self, run: Run, target: Tensor) -> Tensor:
+        top = run.out.max(0).values
+        neurons = top.shape[-1]
+        should = target[:, None] == (1 if neurons == 1 else torch.arange(neurons, device=target.device))
+        wrong = (top >= self.v_th) != should
+        return torch.where(wrong, torch.where(should, self.v_th - top, top - self.v_th), 0).sum() / len(top)

@@ -19,7 +19,7 @@ from spikewright.engine.local import LocalTrainer
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.readout import ReadoutFitter
 from spikewright.engine.session import Session
-from spikewright.engine.trainer import Trainer
+from spikewright.engine.trainer import Trainee, Trainer
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
@@ -97,6 +97,10 @@ class Fit(Phase):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, expected a finite number above 0, or none")
+
+    def trainee(self, recompute: bool) -> Trainee:
+        """What the trainer moves: the network under its loss."""
+        return Trainee(self.snn, self.loss, self.steps, recompute, self.weight_clamp)
 
     def run(self, session: Session) -> dict[str, Any]:
         trainer = Trainer(self, session)

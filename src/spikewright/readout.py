@@ -6,14 +6,17 @@ network would answer if it stopped after step t, so accuracy at every step comes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikewright import kernels, noise
+from spikewright import noise
 from spikewright.errors import ConfigError, expect
+from spikewright.kernels import block_of
+from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Factor, Leak
 
 __all__ = [
@@ -21,10 +24,12 @@ __all__ = [
     "MaxMembrane",
     "MeanMembrane",
     "NHot",
+    "NearestTrain",
     "Rate",
     "Readout",
     "Recent",
     "SpikingSoftmax",
+    "Threshold",
     "Vote",
     "hits",
 ]
@@ -136,7 +141,7 @@ class LastMembrane(Readout):
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         decay, gain = self.leak.coefficients()
-        return kernels.low_pass(out, state, decay=decay, gain=gain)
+        return low_pass(out, state, decay=decay, gain=gain)
 
 
 @dataclass(frozen=True)
@@ -224,3 +229,85 @@ class Vote(Readout):
                 f"Vote: the body hands on {out.shape[-1]} outputs, no multiple of the group size {self.size}"
             )
         return self.then.run(out.unflatten(-1, (-1, self.size)).mean(-1), state)
+
+
+@dataclass(frozen=True)
+class Threshold(Readout):
+    """Two classes told apart by one neuron: 1 if its potential ever reached `v_th`, else 0 (tempotron).
+
+    The scores are (v_th, highest potential so far): out [T, B, F] -> [T, B, 2]; of several neurons one suffices.
+    """
+
+    v_th: float = 1.0
+    spikes = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.v_th):
+            raise ConfigError(f"Threshold: v_th is {self.v_th}, expected a finite potential")
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        highest, state = MaxMembrane(Factor(0.0)).run(out.amax(-1, keepdim=True), state)
+        return torch.cat([torch.full_like(highest, self.v_th), highest], -1), state
+
+
+@dataclass(frozen=True)
+class NearestTrain(Readout):
+    """The class whose target spike trains the outputs are closest to, by van Rossum's distance.
+
+    scores[t] = -D of the trains up to step t, D = 1/tau sum over neurons of the integral of (f - g)^2, f and g the
+    trains filtered by exp(-t / tau) and let run out: one spike too many or too few costs 1/2. With `reach` there is one
+    class more, "none of them", which wins when all distances are above `reach`.
+
+    Args:
+        trains: spike steps by class and neuron: trains[c][k] = (5, 17, ...). One neuron stands for all outputs.
+        tau: time constant of the filter, steps.
+        reach: largest distance that counts as that train; None: the nearest wins, however far.
+    """
+
+    trains: tuple[tuple[tuple[int, ...], ...], ...] = (((0,),),)
+    tau: float = 10.0
+    reach: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tau < math.inf:
+            raise ConfigError(f"NearestTrain: tau is {self.tau}, expected a finite time constant above 0 steps")
+        if not self.trains or len({len(train) for train in self.trains}) != 1:
+            raise ConfigError("NearestTrain: trains must give every class a train for every neuron, at least one")
+        if any(step < 0 for train in self.trains for times in train for step in times):
+            raise ConfigError("NearestTrain: trains have a spike before step 0")
+        if self.reach is not None and not 0 < self.reach < math.inf:
+            raise ConfigError(f"NearestTrain: reach is {self.reach}, expected a finite distance above 0, or none")
+
+    @property
+    def neurons(self) -> int:
+        """How many output neurons the trains are for."""
+        return len(self.trains[0])
+
+    def raster(self, start: int, stop: int, like: Tensor) -> Tensor:
+        """Target spikes of the steps start .. stop, [T, classes, neurons], of the dtype and device of `like`."""
+        spikes = [
+            (step - start, c, k)
+            for c, train in enumerate(self.trains)
+            for k, times in enumerate(train)
+            for step in times
+            if start <= step < stop
+        ]
+        out = torch.zeros(stop - start, len(self.trains), self.neurons)
+        if spikes:
+            out[tuple(torch.tensor(spikes).T)] = 1
+        return out.to(like)
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        if self.neurons not in (1, out.shape[-1]):
+            raise ConfigError(f"NearestTrain: the body hands on {out.shape[-1]} outputs, the trains {self.neurons}")
+        x = block_of(out)
+        at, filtered, passed = state or (0, None, x.new_zeros(x.shape[1], len(self.trains)))
+        wanted = self.raster(at, at + len(x), x)
+        decay = math.exp(-1 / self.tau)
+        f, filtered = low_pass(x[:, :, None] - wanted[:, None], filtered, decay=decay, gain=1.0)
+        energy = f.square().sum(-1)  # [T, B, C]
+        total = torch.cat([passed[None], energy * ((1 - decay**2) / 2)]).cumsum(0)
+        scores = -(total[:-1] + energy / 2)
+        if self.reach is not None:
+            scores = torch.cat([scores, torch.full_like(scores[..., :1], -self.reach)], -1)
+        return scores.to(out.dtype), (at + len(x), filtered, total[-1])

@@ -50,7 +50,9 @@ from spikewright.neurons import (
     Reset,
     Subtract,
     Synapse,
+    SynapticDelay,
     TSSLNeuron,
+    UnitPeak,
 )
 from spikewright.snn import SNN, Run
 from spikewright.surrogate import ATan, Sigmoid, Surrogate
@@ -123,7 +125,7 @@ def _cases(base: type, table: dict[type, list[Case]]) -> list[Case]:
 
 # ---- leaks, resets, neurons
 
-LEAKS: list[Leak] = [Factor(0.8), Euler(2.5), EulerJump(2.5), Exact(3.0), ExactJump(3.0)]
+LEAKS: list[Leak] = [Factor(0.8), Euler(2.5), EulerJump(2.5), Exact(3.0), ExactJump(3.0), UnitPeak(3.0, 1.5)]
 ATTACHED: list[Reset] = [
     HardReset(detach=False),
     HardReset(-0.2, detach=False),
@@ -188,6 +190,10 @@ TEMPORAL: dict[type, list[Case]] = {
         Case("DoubleExponential-equal", partial(DoubleExponential, ExactJump(3.0), ExactJump(3.0))),
         Case("DoubleExponential-unlike", partial(DoubleExponential, Euler(2.0), ExactJump(4.0))),
     ],
+    SynapticDelay: [
+        Case("SynapticDelay", partial(SynapticDelay, longest=4, initial=3.0)),
+        Case("SynapticDelay-none", partial(SynapticDelay, longest=2)),
+    ],
     HeldDropout: [
         Case("HeldDropout", partial(HeldDropout, 0.3)),
         Case("HeldDropout-evaluating", lambda: HeldDropout(0.3).eval()),
@@ -224,7 +230,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
-    passes_on = (Synapse, DoubleExponential, HeldDropout, LatencyCode, Charge, Delay, Once, MaxPoolGate)
+    passes_on = (Synapse, DoubleExponential, HeldDropout, LatencyCode, Charge, Delay, Once, MaxPoolGate, SynapticDelay)
     return (x > 0.9).to(dtype) if isinstance(module, passes_on) else x.to(dtype)
 
 
@@ -269,6 +275,7 @@ ENCODERS: dict[type, list[Case]] = {
         Case("RankOrder-even", partial(encode.RankOrder, even=True)),
     ],
 }
+TRAINS = (((1, 3),), ((4,),), ((),))  # of one neuron, asked of all outputs
 READOUTS: dict[type, list[Case]] = {
     **{
         kind: [Case(f"{kind.__name__}-{short(leak)}", partial(kind, leak)) for leak in (Factor(1.0), Euler(3.0))]
@@ -276,6 +283,10 @@ READOUTS: dict[type, list[Case]] = {
     },
     readout.NHot: [Case("NHot", partial(readout.NHot, 2)), Case("NHot-3", partial(readout.NHot, 3, True, 5))],
     readout.Recent: [Case("Recent-3", partial(readout.Recent, 3)), Case("Recent-1", partial(readout.Recent, 1))],
+    readout.NearestTrain: [
+        Case("NearestTrain", partial(readout.NearestTrain, TRAINS)),
+        Case("NearestTrain-reach", partial(readout.NearestTrain, TRAINS, 3.0, 0.5)),
+    ],
     readout.Vote: [
         Case("Vote-2", partial(readout.Vote, 2)),
         Case("Vote-2-MaxMembrane", partial(readout.Vote, 2, readout.MaxMembrane(Factor(0.9)))),

@@ -25,13 +25,14 @@ from spikewright.neurons import (
     Once,
     RefractoryLIF,
     Synapse,
+    SynapticDelay,
     TSSLNeuron,
 )
 from spikewright.noise import sample_keys, seeded
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
-_LINEAR = ("Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge", "Once")
+_LINEAR = ("SynapticDelay", "Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge", "Once")
 NOISY = [
     cases.Case(f"NoisyLIF-{over}", partial(NoisyLIF, over=over, reset=reset, surrogate=Smooth(Sigmoid(2.0))))
     for over, reset in (("sample", cases.HardReset(detach=False)), ("batch", cases.Subtract(detach=False)))
@@ -210,7 +211,7 @@ def test_the_lists_above_cover_every_temporal_module():
         MaxPoolGate,
         NoisyLIF,
     }
-    kinds |= {FewSpikes, Once, RefractoryLIF}
+    kinds |= {FewSpikes, Once, RefractoryLIF, SynapticDelay}
     for case in cases.temporal_cases():
         module = case.make()
         assert isinstance(module, tuple(kinds)), f"{case}: say in this file how its gradient is checked"

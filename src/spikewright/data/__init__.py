@@ -5,6 +5,18 @@ from spikewright.data.catalogue import describe, load, names
 from spikewright.data.dataset import Dataset
 from spikewright.data.events import EventSplit
 from spikewright.data.folder import FolderSplit
+from spikewright.data.patterns import PatternSplit
 from spikewright.data.split import Split, TensorSplit
 
-__all__ = ["Augment", "Dataset", "EventSplit", "FolderSplit", "Split", "TensorSplit", "describe", "load", "names"]
+__all__ = [
+    "Augment",
+    "Dataset",
+    "EventSplit",
+    "FolderSplit",
+    "PatternSplit",
+    "Split",
+    "TensorSplit",
+    "describe",
+    "load",
+    "names",
+]

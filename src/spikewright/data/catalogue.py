@@ -6,7 +6,7 @@ import difflib
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikewright.data import cifar, events, folder, sources, validate
+from spikewright.data import cifar, events, folder, patterns, sources, validate
 from spikewright.data.dataset import SAMPLE, Dataset, digest, tensor_sha256
 from spikewright.data.download import progress
 from spikewright.data.files import ChecksumError, quoted
@@ -159,6 +159,10 @@ def _locate_digits(data_dir: Path | None) -> Path | None:
     return Path(package.origin).parent if package and package.origin else None
 
 
+def _locate_generated(data_dir: Path | None) -> Path | None:
+    return Path(patterns.__file__)
+
+
 CATALOGUE: dict[str, Entry] = {
     "digits": Entry(
         load_digits, _locate_digits, (1437, 360), (1, 8, 8), DIGITS,
@@ -186,6 +190,16 @@ CATALOGUE: dict[str, Entry] = {
         "by hand: Train.zip and Test.zip from Mendeley Data (1 GB)", "CC BY-SA 4.0",
         "Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades, 2015",
     ),
+    "spike-patterns": Entry(
+        patterns.spike_patterns, _locate_generated, (20, 1), (1, 1, 400), ("0",),
+        "generated from a seed", "none needed",
+        "Frozen Poisson patterns with target spike trains, after Ponulak and Kasinski, 2010",
+    ),
+    "spike-classes": Entry(
+        patterns.spike_classes, _locate_generated, (2000, 100), (1, 1, 100), ("0", "1"),
+        "generated from a seed", "none needed",
+        "Spike latencies with random labels, after Guetig and Sompolinsky, 2006",
+    ),
 }  # fmt: skip
 
 
@@ -196,12 +210,17 @@ def load(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Da
     the source, the bytes are checked against SHA-256 values that this package carries.
 
     Args:
-        name: one of `names()`, or the path of a folder with `train/` and `test/` or `val/`, one folder a class inside.
-        options: `steps` and `binary` for nmnist (frames; 0/1 in place of counts), `size` for a folder (pixels a side).
+        name: one of `names()`, with options after a colon if it has any (`spike-patterns:seed=1,patterns=5`), or the
+            path of a folder with `train/` and `test/` or `val/`, one folder a class inside.
+        options: `steps` and `binary` for nmnist (frames; 0/1 in place of counts), `size` for a folder (pixels a side),
+            those of `spike_patterns` and `spike_classes` for the sets of that name.
 
     Raises ConfigError: an unknown name or option. DataError: data that are missing, damaged or cannot be fetched.
     """
     path = None if data_dir is None else Path(data_dir)
+    base, colon, words = str(name).partition(":")
+    if base in CATALOGUE and colon:
+        return replace(load(base, data_dir=data_dir, **_options(name, words), **options), name=name)
     if path is not None and name in CATALOGUE and not os.path.isdir(path):
         raise DataError(f"data_dir {quoted(path)} is not a folder; give one that exists, or leave it out")
     if name in CATALOGUE:
@@ -214,11 +233,26 @@ def load(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Da
 
 
 def _call(name: str, loader: Callable[..., Dataset], path: Path | None, options: dict[str, Any]) -> Dataset:
-    known = [key for key in inspect.signature(loader).parameters if key in ("steps", "binary", "size")]
+    parameters = inspect.signature(loader).parameters.items()
+    known = [key for key, p in parameters if p.kind is p.KEYWORD_ONLY or key == "size"]
     for key in options:
         if key not in known:
             raise ConfigError(f"data set {name!r} has no option {key!r}; expected {', '.join(known) or 'none'}")
     return loader(path, **options)
+
+
+def _options(name: str, words: str) -> dict[str, Any]:
+    """Options written into a name: `seed=1,rate=2.5`."""
+    found: dict[str, Any] = {}
+    for word in words.split(","):
+        key, equals, value = word.partition("=")
+        try:
+            found[key] = int(value) if value.lstrip("-").isdigit() else float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not key:
+            raise ConfigError(f"data set {name!r}: {word!r} is no option, expected name=number with commas between")
+    return found
 
 
 def names() -> list[str]:

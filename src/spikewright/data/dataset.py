@@ -80,7 +80,7 @@ class Dataset:
         train = self.train.with_steps(steps)
         if train is self.train:
             return self
-        mean, std = moments(train, SAMPLE)
+        mean, std = train.moments(SAMPLE)
         return replace(self, train=train, test=self.test.with_steps(steps), mean=mean, std=std)
 
     @classmethod

@@ -14,7 +14,12 @@ class Split(abc.ABC):
     Attributes:
         labels: int64 `[N]`.
         shape: one sample as `batch` gives it: `(C, H, W)` for images, `(T, C, H, W)` for events in T frames.
+        duration: of one sample of a set whose time has a unit, ms; None elsewhere.
+        trains: the spike times that each class asks of an output neuron, ms; none where classes are plain classes.
     """
+
+    duration: float | None = None
+    trains: tuple[tuple[float, ...], ...] = ()
 
     labels: Tensor
     shape: tuple[int, ...]
@@ -36,6 +41,10 @@ class Split(abc.ABC):
     def with_steps(self, steps: int) -> Split:
         """Events binned into that many frames; a split without time is returned as it is."""
         return self
+
+    def moments(self, at_most: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each channel, see `moments`."""
+        return moments(self, at_most)
 
 
 class TensorSplit(Split):

@@ -30,19 +30,38 @@ from spikewright.storage import Checkpoints
 if TYPE_CHECKING:
     from spikewright.phases import Fit
 
-__all__ = ["Trainer"]
+__all__ = ["Trainee", "Trainer"]
 
 
-class _Trainee(nn.Module):
+class Trainee(nn.Module):
     """Network and loss as one module, which is what several processes wrap."""
 
-    def __init__(self, snn: SNN, loss: Loss, steps: int | None, recompute: bool):
+    def __init__(
+        self,
+        snn: SNN,
+        loss: Loss,
+        steps: int | None = None,
+        recompute: bool = False,
+        weight_clamp: float | None = None,
+    ):
         super().__init__()
         self.snn, self.loss, self.steps, self.recompute = snn, loss, steps, recompute
+        self.weight_clamp = weight_clamp
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch and its classes -> (loss, final scores); the gradient of the loss is what the optimiser gets."""
         run = self.snn.run(x, steps=self.steps, generator=generator, recompute=self.recompute)
         return self.loss(run, y), run.scores[-1].detach()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """What follows every step of the optimiser."""
+        if self.weight_clamp is not None:
+            for p in self.snn.parameters():
+                p.clamp_(-self.weight_clamp, self.weight_clamp)
+        for module in self.snn.modules():
+            if callable(constrain := getattr(module, "constrain", None)):  # a parameter with a range of its own
+                constrain()
 
 
 @dataclass
@@ -79,8 +98,8 @@ class Trainer:
         if not parameters:
             raise ConfigError("there is nothing to train: the network has no parameters that take a gradient")
         optimizer = fit.optimizer.build(parameters)
-        trainee = _Trainee(self.snn, fit.loss, fit.steps, (memory or session.memory) == "low")
-        self.model, self.optimizer = self.accelerator.prepare(trainee, optimizer)
+        self.trainee = fit.trainee(recompute=(memory or session.memory) == "low")
+        self.model, self.optimizer = self.accelerator.prepare(self.trainee, optimizer)
         self.device = self.accelerator.device
         self.batches = math.ceil(len(session.train) / fit.batch)
         self._saved = time.monotonic()
@@ -143,13 +162,7 @@ class Trainer:
             clip_grads_with_norm_(self.snn.parameters(), self.fit.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.fit.weight_clamp is not None:
-            with torch.no_grad():
-                for p in self.snn.parameters():
-                    p.clamp_(-self.fit.weight_clamp, self.fit.weight_clamp)
-        for module in self.snn.modules():
-            if callable(constrain := getattr(module, "constrain", None)):  # a parameter with a range of its own
-                constrain()
+        self.trainee.settle()
         if not get_total_norm(self.snn.parameters(), math.inf).isfinite():
             raise self._numeric_error(x, loss, epoch, step)
         return self._sums(loss.detach(), hits(scores, y), len(mine), len(indices))

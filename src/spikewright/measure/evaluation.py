@@ -16,8 +16,9 @@ from spikewright.measure.energy import table as cost_table
 from spikewright.measure.memory import peak_memory_mb
 from spikewright.measure.operations import Counts, counting
 from spikewright.measure.spikes import CHUNK, SpikeCount, silent_layers, watching
+from spikewright.measure.trains import compared
 from spikewright.precision import autocast
-from spikewright.readout import hits
+from spikewright.readout import NearestTrain, hits
 from spikewright.snn import SNN, inference
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Evaluation:
         synops_by_layer, macs_by_layer: per image.
         uncounted: layers with weights whose operations are not in the figures.
         counted: samples that the costs are means over, the first so many.
+        trains: of networks whose outputs are asked for spike trains, how far from these they are (`trains.compared`).
         infer_images_per_second: timed without counting, in batches of the size asked for.
         peak_memory_mb: highest so far of the process, on a GPU of its allocator, in 1e6 bytes; None if unknown.
     """
@@ -81,6 +83,7 @@ class Evaluation:
     synops_by_layer: dict[str, float] = field(default_factory=dict)
     macs_by_layer: dict[str, float] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
+    trains: dict[str, float] = field(default_factory=dict)
 
     @property
     def silent(self) -> list[str]:
@@ -108,6 +111,8 @@ class Evaluation:
             ("speed", f"{self.infer_images_per_second:,.0f} images/s"),
             ("peak memory", "-" if self.peak_memory_mb is None else f"{self.peak_memory_mb:,.0f} MB"),
         ]
+        if self.trains:
+            rows.append(("trains", "  ".join(f"{name} {value:.3g}" for name, value in self.trains.items())))
         if self.silent:
             rows.append(("silent", ", ".join(self.silent)))
         if self.uncounted:
@@ -162,6 +167,7 @@ def evaluate(
             right, ties = run.judge(torch.arange(few), batch, 0, progress)
         more, more_ties = run.judge(torch.arange(few, len(split)), batch, few, progress)
         speed = run.speed(batch)
+        trains = run.trains(batch) if isinstance(snn.readout, NearestTrain) else {}
     accuracies = ((right + more).double() / len(split)).tolist()
     figures = _costs(counts, spikes, few, steps, prices)
     return Evaluation(
@@ -174,6 +180,7 @@ def evaluate(
         infer_images_per_second=speed,
         peak_memory_mb=peak_memory_mb(run.device),
         counted=few,
+        trains=trains,
         **figures,
     )
 
@@ -219,6 +226,19 @@ class _Run:
             if progress:
                 progress(done, len(self.split))
         return hits, ties
+
+    def trains(self, batch: int) -> dict[str, float]:
+        """How far the outputs are from the trains of the samples' classes, over all samples."""
+        readout: Any = self.snn.readout
+        sums: dict[str, float] = {}
+        for indices in torch.arange(len(self.split)).split(batch):
+            with autocast(self.precision, self.device):
+                generator = torch.Generator().manual_seed(self.seed)
+                out = self.snn.run(self.sample(indices), steps=self.steps, generator=generator).out
+            desired = readout.raster(0, len(out), out)[:, self.split.labels[indices]]
+            for name, value in compared(out, desired, readout.tau).items():
+                sums[name] = sums.get(name, 0.0) + value * len(indices) / len(self.split)
+        return sums
 
     def speed(self, batch: int) -> float:
         """Images per second of whole sequences, over leading batches until some seconds or samples have passed."""

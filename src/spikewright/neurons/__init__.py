@@ -18,9 +18,11 @@ from spikewright.neurons.parts import (
     NoReset,
     Reset,
     Subtract,
+    UnitPeak,
 )
 from spikewright.neurons.refractory import RefractoryLIF
 from spikewright.neurons.synapse import DoubleExponential, Synapse
+from spikewright.neurons.synaptic_delay import SynapticDelay
 from spikewright.neurons.tssl import TSSLNeuron
 from spikewright.neurons.tunable import TunableLIF
 
@@ -51,6 +53,8 @@ __all__ = [
     "Reset",
     "Subtract",
     "Synapse",
+    "SynapticDelay",
     "TSSLNeuron",
     "TunableLIF",
+    "UnitPeak",
 ]

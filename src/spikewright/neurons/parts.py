@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikewright.errors import ConfigError
 
-__all__ = ["Euler", "EulerJump", "Exact", "ExactJump", "Factor", "HardReset", "Leak", "NoReset", "Reset", "Subtract"]
+__all__ = [
+    "Euler",
+    "EulerJump",
+    "Exact",
+    "ExactJump",
+    "Factor",
+    "HardReset",
+    "Leak",
+    "NoReset",
+    "Reset",
+    "Subtract",
+    "UnitPeak",
+]
 
 
 class Leak:
@@ -90,6 +103,38 @@ class ExactJump(Leak):
 
     def coefficients(self) -> tuple[float, float]:
         return math.exp(-1 / self.tau), 1.0
+
+
+@dataclass(frozen=True)
+class UnitPeak(Leak):
+    """u = exp(-1 / tau) v + g I, g such that a spike through a synapse `ExactJump(rise)` lifts the membrane to 1.
+
+    The response is a difference of exponentials, g (a^(n+1) - b^(n+1)) / (a - b): the peak-normalised post-synaptic
+    potential of the tempotron (Guetig & Sompolinsky 2006, eq. 1-2) and of the spike response model.
+    """
+
+    tau: float = 10.0
+    rise: float = 2.5
+
+    def __post_init__(self) -> None:
+        _check_tau("UnitPeak", self.tau, 1e-6)
+        if not (math.isfinite(self.rise) and 1e-6 <= self.rise != self.tau):
+            raise ConfigError(f"UnitPeak: rise is {self.rise}, expected a finite time constant other than tau")
+
+    def coefficients(self) -> tuple[float, float]:
+        a, b = math.exp(-1 / self.tau), math.exp(-1 / self.rise)
+        near = max(0, math.floor(time_to_peak(self.tau, self.rise)) - 1)  # on the grid it is read at 1, 2, ... steps
+        return a, 1 / max(psp(near + n, a, b) for n in range(3))
+
+
+def time_to_peak(tau: float, rise: float) -> float:
+    """From a spike to the peak of exp(-t / tau) - exp(-t / rise)."""
+    return tau * rise / (tau - rise) * math.log(tau / rise)
+
+
+def psp(n: Any, a: float, b: float) -> Any:
+    """Response after n steps (a number or an array) of two first-order filters in a row, of decays a and b."""
+    return (a ** (n + 1) - b ** (n + 1)) / (a - b)
 
 
 class Reset:

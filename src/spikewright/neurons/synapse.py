@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from spikewright import kernels
 from spikewright.clock import State, Temporal
 from spikewright.errors import expect
+from spikewright.kernels import block_of
+from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Leak
 
 __all__ = ["DoubleExponential", "Synapse"]
@@ -26,7 +27,7 @@ class Synapse(Temporal):
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """[T, B, ...] -> (filtered [T, B, ...], last value [B, ...])."""
         decay, gain = self.leak.coefficients()
-        return kernels.low_pass(current, state, decay=decay, gain=gain)
+        return low_pass(current, state, decay=decay, gain=gain)
 
     def extra_repr(self) -> str:
         return f"{self.leak}"
@@ -45,9 +46,9 @@ class DoubleExponential(Temporal):
         """[T, B, ...] -> (filtered [T, B, ...], the two filters' last values)."""
         first, second = state or (None, None)
         decay, gain = self.rise.coefficients()
-        x, first = kernels.low_pass(kernels.block_of(current), first, decay=decay, gain=gain)
+        x, first = low_pass(block_of(current), first, decay=decay, gain=gain)
         decay, gain = self.fall.coefficients()
-        x, second = kernels.low_pass(x, second, decay=decay, gain=gain)
+        x, second = low_pass(x, second, decay=decay, gain=gain)
         return x.to(current.dtype), (first, second)
 
     def extra_repr(self) -> str:

@@ -53,7 +53,7 @@ class Recipe:
 
     @classmethod
     def for_data(cls, name: str, **settings: Any) -> Self:
-        """The recipe with the paper's settings for the data set `name`, and `settings` on top.
+        """The recipe with the paper's settings for the data set `name` (its options aside), and `settings` on top.
 
         Raises ConfigError for a setting the recipe does not have.
         """
@@ -61,7 +61,7 @@ class Recipe:
         for key in settings:
             if key not in known:
                 raise ConfigError(f"recipe {cls.name!r} has no setting {key!r}; it has {', '.join(sorted(known))}")
-        return cls(**{**cls.presets.get(name, {}), **settings})
+        return cls(**{**cls.presets.get(name.partition(":")[0], {}), **settings})
 
 
 def _misfit(value: Any, kind: Any) -> str:

@@ -145,6 +145,23 @@ def forecast_table(forecast: Forecast, memory: str = "normal") -> Table:
     return table
 
 
+def experiment_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """A paper's table and ours beside it."""
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("")
+    for heading in ("paper", "ours"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for row in rows:
+        cells = []
+        for key in ("paper", "ours"):
+            value = f.number(row[key])
+            text = f.MISSING if value is None else f"{value:,.2f}" if row["unit"] in ("%", "points") else f"{value:,g}"
+            cells.append(Text(text if value is None else f"{text} {row['unit']}"))
+        table.add_row(Text(row["what"]), *cells, Text(row["note"]))
+    return table
+
+
 _COLUMNS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("accuracy", lambda s: f.percent(s.get("test_accuracy"))),
     ("T", lambda s: f.plain(s.get("steps"))),
@@ -170,7 +187,19 @@ def _reached(s: Summary) -> list[tuple[str, str]]:
         ("after last epoch", last),
         ("validation", f.percent(s.get("validation_accuracy"))),
         ("after step", by_step),
+        *_trains(s.get("trains")),
         ("silent layers", ", ".join(name for name, r in _rates(s).items() if r == 0)),
+    ]
+
+
+def _trains(trains: Any) -> list[tuple[str, str]]:
+    """How the outputs' spike trains compare with those asked for."""
+    if not isinstance(trains, Mapping) or not trains:
+        return []
+    rossum, purpura, c = (f.plain(round(trains[k], 4)) for k in ("van_rossum", "victor_purpura", "correlation"))
+    return [
+        ("target spikes hit", f"{f.percent(trains['target_spikes_hit'])}   ({f.plain(trains['extra_spikes'])} extra)"),
+        ("train distance", f"van Rossum {rossum}, Victor-Purpura {purpura}, correlation {c}"),
     ]
 
 
