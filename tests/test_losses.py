@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import F64
 
-from spikewright.losses import CountMargin, CrossEntropy, KernelSpikeMSE, OwnScore, RateMSE, Tempotron
+from spikewright.losses import CountMargin, CrossEntropy, KernelSpikeMSE, LastOutput, OwnScore, RateMSE, Tempotron
 from spikewright.snn import Run
 
 STEPS, BATCH, CLASSES = 7, 4, 5
@@ -108,8 +108,14 @@ def test_every_loss_is_lower_for_the_right_class():
     out = torch.zeros(20, 1, 3, dtype=F64)
     out[1::2, 0, 2] = 1
     run = Run(out, out.cumsum(0) / 20)
-    for case in cases.loss_cases():
-        assert case.make()(run, torch.tensor([2])) < case.make()(run, torch.tensor([0]))
+    for loss in (case.make() for case in cases.loss_cases()):
+        if not isinstance(loss, LastOutput):  # the body computes that one
+            assert loss(run, torch.tensor([2])) < loss(run, torch.tensor([0])), loss
+
+
+def test_the_last_output_is_the_mean_of_what_the_body_says():
+    out = torch.rand(4, 3, 5, dtype=F64)
+    assert LastOutput()(Run(out, out), torch.tensor([0, 1, 2])) == out[-1, :, -1].mean()
 
 
 def test_the_tests_above_cover_every_loss():
@@ -118,6 +124,7 @@ def test_the_tests_above_cover_every_loss():
         RateMSE,
         KernelSpikeMSE,
         CountMargin,
+        LastOutput,
         OwnScore,
         Tempotron,
     }

@@ -145,23 +145,6 @@ def forecast_table(forecast: Forecast, memory: str = "normal") -> Table:
     return table
 
 
-def experiment_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
-    """A paper's table and ours beside it."""
-    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("")
-    for heading in ("paper", "ours"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
-    for row in rows:
-        cells = []
-        for key in ("paper", "ours"):
-            value = f.number(row[key])
-            text = f.MISSING if value is None else f"{value:,.2f}" if row["unit"] in ("%", "points") else f"{value:,g}"
-            cells.append(Text(text if value is None else f"{text} {row['unit']}"))
-        table.add_row(Text(row["what"]), *cells, Text(row["note"]))
-    return table
-
-
 _COLUMNS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("accuracy", lambda s: f.percent(s.get("test_accuracy"))),
     ("T", lambda s: f.plain(s.get("steps"))),
