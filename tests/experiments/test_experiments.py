@@ -19,7 +19,7 @@ TINY: dict[str, list[str]] = {
     "hybrid-conversion": ["--arch", "8C3-P2-20-10", "--epochs", "9", "--steps", "8,6", "--long-steps", "20"],
     "deep-residual": ["--archs", "8C3-P2-20-10,8C3-MP2-20-10", "--epochs", "6", "--steps", "20", "--direct", "2"]
     + ["--direct-epochs", "1", "--batch", "20"],
-    "noise": ["--arch", "8C3-P2-20-10", "--epochs", "3", "--steps", "4", "--batch", "20", "--goal", "30"],
+    "noise": ["--arch", "8C3-P2-20-10", "--epochs", "3", "--steps", "4", "--batch", "20", "--goal", "12"],
 }
 
 

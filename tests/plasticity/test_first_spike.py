@@ -31,7 +31,7 @@ from spikewright.plasticity import (
 from spikewright.plasticity.first_spike import Cascade, events_of
 
 T = 15
-BLOCKS = (Block(7, 3, 1, 9.3, (2, 2, 1)), Block(9, 2, 1, 18.0, (2, 2, 0)))
+BLOCKS = (Block(7, 3, 1, 9.3, (2, 2, 1)), Block(9, 2, 1, 15.0, (2, 2, 0), 0.6, 0.25))
 
 
 def images(count=20, size=10, seed=0):
@@ -144,7 +144,7 @@ def test_learning_is_that_of_the_parts(number, winners, rule):
         layer.put(w)
         assert layer.conv.weight.detach().flatten(1).numpy() == pytest.approx(expected, abs=1e-12)
         w, expected, all_picked = on_grid(w), on_grid(expected), [*all_picked, *picked]
-    assert len(all_picked) >= 30 and len({v.feature for v in all_picked}) > 2 and len({v.step for v in all_picked}) > 1
+    assert len(all_picked) >= 15 and len({v.feature for v in all_picked}) >= 2 and len({v.step for v in all_picked}) > 1
 
 
 def test_reward_makes_the_strongest_neuron_learn_by_its_class():

@@ -117,7 +117,7 @@ class NoiseTraining(Experiment):
             yield Row(f"{label}: to {self._goal(data):g} %", said, taken, "s", note)
             each = run["train_seconds"] / run["epochs"]
             yield Row(f"{label}: one epoch", None, each, "s")
-        yield Row("time saved", _saved(*paper), _saved(*seconds))
+        yield Row("saved", _saved(*paper), _saved(*seconds), "% of the time")
 
     def _goal(self, data: Dataset) -> float:
         own = [goal for (name, arch), (goal, *_) in TIMES.items() if name == data.name and self.arch in ("", arch)]
