@@ -1,5 +1,15 @@
 """Neurons: the modules that see time. Each is a pure function over a block of steps, `run(current, state)`."""
 
+from spikewright.neurons.adaptive import SRM0, AdaptiveLIF, Delta
+from spikewright.neurons.biological import (
+    PATTERNS,
+    Biological,
+    ConductanceLIF,
+    HodgkinHuxley,
+    Izhikevich,
+    RefractoryLIF,
+)
+from spikewright.neurons.competition import Competition, LabelVote
 from spikewright.neurons.delay import Charge, Delay
 from spikewright.neurons.dropout import HeldDropout
 from spikewright.neurons.gate import MaxPoolGate
@@ -24,9 +34,16 @@ from spikewright.neurons.tunable import TunableLIF
 __all__ = [
     "IF",
     "LIF",
+    "PATTERNS",
     "PLIF",
+    "SRM0",
+    "AdaptiveLIF",
+    "Biological",
     "Charge",
+    "Competition",
+    "ConductanceLIF",
     "Delay",
+    "Delta",
     "DoubleExponential",
     "Euler",
     "EulerJump",
@@ -35,12 +52,16 @@ __all__ = [
     "Factor",
     "HardReset",
     "HeldDropout",
+    "HodgkinHuxley",
     "IntegrateAndFire",
+    "Izhikevich",
+    "LabelVote",
     "LatencyCode",
     "Leak",
     "MaxPoolGate",
     "NoReset",
     "OnceIF",
+    "RefractoryLIF",
     "Reset",
     "Subtract",
     "Synapse",
