@@ -192,7 +192,7 @@ def test_detached_resets_cut_exactly_the_way_through_the_spike():
 
 
 def test_the_lists_above_cover_every_temporal_module():
-    stepwise = {Biological, Competition, _Stepwise, LatencyCode, Charge}  # unrolled only: a spike's slope is the surrogate's
+    stepwise = {Biological, Competition, _Stepwise, LatencyCode, Charge}  # unrolled only
     kinds = {
         IntegrateAndFire,
         Synapse,
