@@ -22,8 +22,10 @@ from spikewright.errors import ConfigError, ModelFileError, SpikewrightError
 from spikewright.flags import (
     CompareOptions,
     ConvertOptions,
+    EncodeOptions,
     EvaluateOptions,
     ListOptions,
+    NeuronOptions,
     ResumeOptions,
     RunOptions,
     numbers,
@@ -221,6 +223,64 @@ def experiment(words: list[str]) -> None:
     print(_plain(f"folder: {chosen.folder}"), file=sys.stderr)
 
 
+def neuron(words: list[str]) -> None:
+    """one neuron under a constant current: spikewright neuron izhikevich --pattern RS --current 10"""
+    (name,), flags = operands(words, least=1, most=1, what="a neuron")
+    options = parse(NeuronOptions, flags, "neuron NAME")
+    from spikewright.neurons import Izhikevich
+    from spikewright.neurons.single import KINDS, simulate
+    from spikewright.report.figures import trace_png
+
+    if name not in KINDS:
+        raise ConfigError(f"there is no neuron {name!r}; there are {', '.join(KINDS)}")
+    kind = KINDS[name]
+    h = kind.h if options.h is None else options.h
+    current = kind.current if options.current is None else options.current
+    if name == "izhikevich":
+        made: Any = Izhikevich.pattern(options.pattern, h, options.half_step)
+    else:
+        made = kind.make(h)
+    trace = simulate(made, current, options.duration, h)
+    title = f"{name} {options.pattern}" if name == "izhikevich" else name
+    trace_png(trace.v, trace.steps, h, f"{title}, current {current:g} {kind.unit}".rstrip(), options.out)
+    times = [round(t, 6) for t in trace.times.tolist()]
+    if options.json:
+        print(json.dumps({"neuron": name, "current": current, "h": h, "spikes": len(times), "times_ms": times}))
+    else:
+        print(f"{title}: {len(times)} spikes in {options.duration:g} ms, in steps of {h:g} ms")
+        print(" ".join(f"{t:.10g}" for t in times))
+    print(_plain(f"figure: {options.out}"), file=sys.stderr)
+
+
+def encode(words: list[str]) -> None:
+    """the spikes an image becomes: spikewright encode IMAGE --scheme latency"""
+    (path,), flags = operands(words, least=1, most=1, what="an image file")
+    options = parse(EncodeOptions, flags, "encode IMAGE")
+    from spikewright.data.folder import read_image
+    from spikewright.encode import scheme
+    from spikewright.report.figures import raster_png
+
+    if options.steps < 1:
+        raise ConfigError(f"--steps is {options.steps}, expected at least 1")
+    encoder = scheme(options.scheme)
+    image = read_image(Path(path), options.size)
+    spikes = encoder.run(image[None], 0, options.steps, options.steps, options.seed)[:, 0].flatten(1)
+    raster_png(spikes, image, options.scheme, options.out)
+    fired = spikes != 0
+    at = fired.any(1).nonzero()[:, 0]
+    facts = {
+        "scheme": options.scheme,
+        "inputs": spikes.shape[1],
+        "steps": options.steps,
+        "spikes": int(fired.sum()),
+        "silent_inputs": int((~fired.any(0)).sum()),
+        "first_step": int(at[0]) if len(at) else None,
+        "last_step": int(at[-1]) if len(at) else None,
+    }
+    print(json.dumps(facts) if options.json else "\n".join(f"{k.replace('_', ' '):<14} {v}" for k, v in facts.items()))
+    print(_plain(f"figure: {options.out}"), file=sys.stderr)
+
+
 def methods(words: list[str]) -> None:
     """the recipes there are, with what their papers report and what our records reached"""
     from spikewright import recipes
@@ -248,7 +308,7 @@ def archs(words: list[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    c.__name__: c for c in (train, evaluate, compare, convert, experiment, methods, datasets, archs)
+    c.__name__: c for c in (train, evaluate, compare, convert, experiment, neuron, encode, methods, datasets, archs)
 }
 
 

@@ -15,20 +15,27 @@ from torch import Tensor
 
 from spikewright import noise
 from spikewright.errors import ConfigError, DataError, expect
+from spikewright.events import bernoulli
 from spikewright.fronts import Front
 from spikewright.kernels import raised
 
 __all__ = [
     "Bernoulli",
+    "Burst",
+    "BurstWeights",
     "Direct",
     "Encoder",
+    "FiringPhase",
     "Frames",
     "Latency",
     "LinearLatency",
     "LogLatency",
     "Normalized",
     "Poisson",
+    "Population",
     "RankOrder",
+    "WeightedPhase",
+    "scheme",
 ]
 
 
@@ -37,6 +44,11 @@ class Encoder:
 
     spikes = True
 
+    @property
+    def cells(self) -> int:
+        """Spike trains a value becomes: [B, C, ...] is handed on as [T, B, C cells, ...]."""
+        return 1
+
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
         """x [B, ...] -> [stop - start, B, ...]."""
         raise NotImplementedError
@@ -44,6 +56,19 @@ class Encoder:
     def stream(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
         """The same for a caller who streams and holds x for these steps alone."""
         return self.run(x, start, stop, steps, seed)
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        """The values that a whole sequence stands for: spikes [T, B, ...] -> [B, ...], as far as the code lets know.
+
+        Raises ConfigError for an encoder without a decoder.
+        """
+        raise ConfigError(f"{type(self).__name__} has no decoder: its spikes do not tell the values")
+
+
+def _expect_whole(owner: str, name: str, value: int, least: int, most: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        limit = f" and at most {most:g}" if most < math.inf else ""
+        raise ConfigError(f"{owner}: {name} is {value!r}, expected a whole number of at least {least}{limit}")
 
 
 def _expect_unit(name: str, x: Tensor, low: float = 0.0) -> None:
@@ -101,9 +126,11 @@ class Bernoulli(Encoder):
 
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
         _expect_unit("Bernoulli", x, -1.0 if self.signed else 0.0)
-        u = noise.uniform(noise.sample_keys(x), seed, start, stop, tuple(x.shape[1:]))
-        fired = (u < self.gain * x.abs()).to(x.dtype)
+        fired = bernoulli(x, self.gain * x.abs(), seed, start, stop)
         return fired * x.sign() if self.signed else fired
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        return spikes.mean(0) / self.gain
 
 
 @dataclass(frozen=True)
@@ -165,6 +192,9 @@ class Poisson(Encoder):
             below = below + term
         return count.to(x.dtype)
 
+    def decode(self, spikes: Tensor) -> Tensor:
+        return spikes.mean(0) / self.rate
+
 
 class Latency(Encoder):
     """Time to first spike: each input fires once, the stronger the earlier. Subclasses give the times."""
@@ -177,6 +207,12 @@ class Latency(Encoder):
         _expect_unit(type(self).__name__, x)
         at = torch.arange(start, stop, device=x.device).view(-1, *[1] * x.dim())
         return (self.times(raised(x), steps) == at).to(x.dtype)
+
+    @staticmethod
+    def first(spikes: Tensor) -> Tensor:
+        """Step of the first spike, infinity for none: spikes [T, B, ...] -> [B, ...]."""
+        at = (spikes != 0).to(torch.uint8).argmax(0).to(raised(spikes).dtype)
+        return torch.where((spikes != 0).any(0), at, math.inf)
 
 
 @dataclass(frozen=True)
@@ -192,6 +228,9 @@ class LinearLatency(Latency):
     def times(self, x: Tensor, steps: int) -> Tensor:
         t = torch.floor((1 - x) * (steps - 1))
         return torch.where(x > 0, t, math.inf) if self.silent_zero else t
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        return (1 - self.first(spikes) / max(1, len(spikes) - 1)).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -218,6 +257,10 @@ class LogLatency(Latency):
         t = self.tau * torch.log(x / (x - self.theta)) - first
         t = torch.floor(t.clamp(min=0))
         return torch.where((x > self.theta) & (t < steps), t, math.inf)
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        t = self.first(spikes) - self.tau * math.log(1 - self.theta)
+        return torch.where(t.isinf(), 0.0, self.theta / -torch.expm1(-t / self.tau))
 
 
 @dataclass(frozen=True)
@@ -247,3 +290,221 @@ class RankOrder(Latency):
         step = rank // (count // steps).clamp(min=1) if self.even else rank * steps // count.clamp(min=1)
         at = torch.where(firing & (step < steps), step.to(x.dtype), math.inf)
         return torch.empty_like(at).scatter_(1, order, at).view(x.shape)
+
+
+@dataclass(frozen=True)
+class WeightedPhase(Encoder):
+    """Weighted spikes (Kim et al. 2018): the bits of x, the most significant first, over and over.
+
+    q = floor(2^bits x), at most 2^bits - 1; in phase k = t mod bits the spike is bit k of q. It stands for 2^-(1+k).
+
+    Args:
+        bits: K, steps of a period.
+        weighted: hand on 2^-(1+k) in place of 1, for a body that does not know the phase.
+    """
+
+    bits: int = 8
+    weighted: bool = False
+
+    def __post_init__(self) -> None:
+        _expect_whole("WeightedPhase", "bits", self.bits, 1, 23)
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("WeightedPhase", x)
+        q = torch.floor(raised(x) * 2**self.bits).clamp(max=2**self.bits - 1).long()
+        k = (torch.arange(start, stop, device=x.device) % self.bits).view(-1, *[1] * x.dim())
+        bit = ((q >> (self.bits - 1 - k)) & 1).to(x.dtype)
+        return bit * torch.exp2(-1.0 - k).to(x.dtype) if self.weighted else bit
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        """x rounded down to `bits` bits, from the whole periods among the steps."""
+        if (periods := len(spikes) // self.bits) == 0:
+            raise ConfigError(f"WeightedPhase: {len(spikes)} steps are no whole period of {self.bits}: run more steps")
+        weight = torch.exp2(-1.0 - torch.arange(self.bits, device=spikes.device))
+        whole = (spikes[: periods * self.bits] != 0).unflatten(0, (periods, self.bits)).to(raised(spikes).dtype)
+        return torch.einsum("pk...,k->...", whole, weight.to(whole.dtype)) / periods
+
+
+@dataclass(frozen=True)
+class FiringPhase(Encoder):
+    """Phase of firing: one spike a period of P steps, at its step floor((1 - x) P), the strongest first; 0 is silent.
+
+    Args:
+        period: P, steps.
+    """
+
+    period: int = 8
+
+    def __post_init__(self) -> None:
+        _expect_whole("FiringPhase", "period", self.period, 2)
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("FiringPhase", x)
+        phase = torch.floor((1 - raised(x)) * self.period).clamp(max=self.period - 1)
+        at = (torch.arange(start, stop, device=x.device) % self.period).view(-1, *[1] * x.dim())
+        return ((phase == at) & (x > 0)).to(x.dtype)
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        """By the circular mean of the spikes' phases, within half a step of x; 0 for none."""
+        angle = torch.arange(len(spikes), device=spikes.device, dtype=raised(spikes).dtype) * (
+            2 * math.pi / self.period
+        )
+        fired = (spikes != 0).to(angle.dtype)
+        y, x = (torch.einsum("t...,t->...", fired, f(angle)) for f in (torch.sin, torch.cos))
+        turn = torch.remainder(torch.atan2(y, x) / (2 * math.pi) + 1e-9, 1.0)
+        return torch.where(fired.any(0), 1 - turn - 0.5 / self.period, 0.0)
+
+
+@dataclass(frozen=True)
+class Burst(Encoder):
+    """A burst from step 0 on (Guo et al. 2021): ceil(most x) spikes, at an interval that falls with x.
+
+    The interval is ceil(t_max - (t_max - t_min) x) steps. Spikes past the last step are lost. That all bursts
+    begin at step 0 is decided here.
+
+    Args:
+        most: spikes at x = 1.
+        t_min: interval at x = 1, steps.
+        t_max: interval towards x = 0, steps; None: the steps of the sequence.
+    """
+
+    most: int = 5
+    t_min: int = 2
+    t_max: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect_whole("Burst", "most", self.most, 1)
+        _expect_whole("Burst", "t_min", self.t_min, 1)
+        if self.t_max is not None:
+            _expect_whole("Burst", "t_max", self.t_max, self.t_min)
+
+    def _interval(self, x: Tensor, steps: int) -> Tensor:
+        longest = max(self.t_min, steps if self.t_max is None else self.t_max)
+        return torch.ceil(longest - (longest - self.t_min) * x)
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("Burst", x)
+        count, interval = torch.ceil(self.most * raised(x)), self._interval(raised(x), steps)
+        at = torch.arange(start, stop, device=x.device, dtype=interval.dtype).view(-1, *[1] * x.dim())
+        return ((at % interval == 0) & (at < count * interval)).to(x.dtype)
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        """From the interval where there are two spikes, else the middle of what a single one stands for."""
+        fired = (spikes != 0).to(raised(spikes).dtype)
+        first = Latency.first(fired)
+        rest = fired * (torch.arange(len(fired), device=fired.device).view(-1, *[1] * (fired.dim() - 1)) > first)
+        interval = Latency.first(rest) - first
+        longest = max(self.t_min, len(spikes) if self.t_max is None else self.t_max)
+        known = ((longest - interval + 0.5) / max(1, longest - self.t_min)).clamp(0, 1)
+        alone = torch.full_like(known, 0.5 / self.most)
+        return torch.where(fired.sum(0) > 1, known, torch.where(fired.any(0), alone, 0.0))
+
+
+@dataclass(frozen=True)
+class BurstWeights(Encoder):
+    """Burst spikes (Park et al. 2019): an IF neuron charged by x whose threshold and spike grow within a burst.
+
+    v += x; if v >= g v_th it hands on g v_th, v -= g v_th and g <- beta g; else g <- 1.
+
+    Args:
+        v_th: threshold and weight of a burst's first spike.
+        beta: growth within a burst.
+    """
+
+    v_th: float = 0.125
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.v_th < math.inf:
+            raise ConfigError(f"BurstWeights: v_th is {self.v_th}, expected a finite threshold above 0")
+        if not 1 <= self.beta < math.inf:
+            raise ConfigError(f"BurstWeights: beta is {self.beta}, expected a finite growth of at least 1")
+
+    def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
+        _expect_unit("BurstWeights", x)
+        current = raised(x)
+        v, g, out = torch.zeros_like(current), torch.ones_like(current), []
+        for t in range(stop):
+            v = v + current
+            sent = torch.where(v >= g * self.v_th, g * self.v_th, 0.0)
+            v = v - sent
+            g = torch.where(sent > 0, g * self.beta, 1.0)
+            if t >= start:
+                out.append(sent)
+        return torch.stack(out).to(x.dtype)
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        return spikes.mean(0)
+
+
+@dataclass(frozen=True)
+class Population(Latency):
+    """Gaussian receptive fields (Bohte et al. 2002): each value drives m cells that fire the earlier the nearer it is.
+
+    Centres mu_i = (2 i - 3) / (2 (m - 2)), i = 1 .. m, width 1 / (beta (m - 2)) over 0..1; a_i = exp(-(x - mu_i)^2 /
+    (2 sigma^2)), t_i = round((T - 1)(1 - a_i)), never from `cut` of the sequence on (classically 9 of 10 steps).
+    [B, C, ...] becomes [B, C m, ...], the cells of a channel next to each other.
+
+    Args:
+        m: cells a value, above 2.
+        beta: how narrow the fields are.
+        cut: share of the sequence from which a cell stays silent.
+    """
+
+    m: int = 6
+    beta: float = 1.5
+    cut: float = 0.9
+
+    def __post_init__(self) -> None:
+        _expect_whole("Population", "m", self.m, 3)
+        if not 0 < self.beta < math.inf:
+            raise ConfigError(f"Population: beta is {self.beta}, expected a finite number above 0")
+        if not 0 < self.cut <= 1:
+            raise ConfigError(f"Population: cut is {self.cut}, expected a share above 0 and at most 1")
+
+    @property
+    def cells(self) -> int:
+        return self.m
+
+    @property
+    def centres(self) -> list[float]:
+        """mu_1 .. mu_m; the first lies half a spacing below 0."""
+        return [(2 * i - 3) / (2 * (self.m - 2)) for i in range(1, self.m + 1)]
+
+    def activity(self, x: Tensor) -> Tensor:
+        """a_i, how near each value is to each centre: [B, C, ...] -> [B, C m, ...]."""
+        mu = torch.tensor(self.centres, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 2))
+        sigma = 1 / (self.beta * (self.m - 2))
+        return torch.exp(-((x[:, :, None] - mu) ** 2) / (2 * sigma**2)).flatten(1, 2)
+
+    def times(self, x: Tensor, steps: int) -> Tensor:
+        t = torch.round((steps - 1) * (1 - self.activity(x)))
+        return torch.where(t < max(self.cut * (steps - 1), 0.5), t, math.inf)
+
+    def decode(self, spikes: Tensor) -> Tensor:
+        """Mean of the centres, weighed by how early each cell fires: [T, B, C m, ...] -> [B, C, ...]."""
+        a = (1 - self.first(spikes) / max(1, len(spikes) - 1)).clamp(min=0).unflatten(1, (-1, self.m))
+        mu = torch.tensor(self.centres, dtype=a.dtype, device=a.device).view(-1, *[1] * (a.dim() - 3))
+        return (a * mu).sum(2) / a.sum(2).clamp(min=1e-9)
+
+
+_SCHEMES: dict[str, Encoder] = {
+    "bernoulli": Bernoulli(),
+    "burst": Burst(),
+    "burst-weights": BurstWeights(),
+    "direct": Direct(),
+    "firing-phase": FiringPhase(),
+    "latency": LinearLatency(),
+    "log-latency": LogLatency(),
+    "poisson": Poisson(),
+    "population": Population(),
+    "rank-order": RankOrder(),
+    "weighted-phase": WeightedPhase(),
+}
+
+
+def scheme(name: str) -> Encoder:
+    """The encoder of still images with this name on the command line; ConfigError lists them."""
+    if name not in _SCHEMES:
+        raise ConfigError(f"there is no encoding scheme {name!r}; there are {', '.join(_SCHEMES)}")
+    return _SCHEMES[name]

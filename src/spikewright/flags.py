@@ -16,8 +16,10 @@ from spikewright.errors import ConfigError
 __all__ = [
     "CompareOptions",
     "ConvertOptions",
+    "EncodeOptions",
     "EvaluateOptions",
     "ListOptions",
+    "NeuronOptions",
     "ResumeOptions",
     "RunOptions",
     "numbers",
@@ -137,6 +139,44 @@ class ConvertOptions:
     """Print conversion.json."""
     quiet: bool = False
     """No progress."""
+
+
+@dataclass
+class NeuronOptions:
+    """Flags of `neuron`."""
+
+    pattern: str = "RS"
+    """Firing pattern (izhikevich): RS, IB, CH, FS, LTS, TC or RZ."""
+    current: float | None = None
+    """Constant current from the start; by default one that makes the neuron fire."""
+    duration: float = 500.0
+    """Milliseconds."""
+    h: float | None = None
+    """Length of a step, ms; by default the neuron's usual one."""
+    half_step: bool = False
+    """The first published integration (izhikevich), meant for --h 1."""
+    out: Path = Path("neuron.png")
+    """Where the trace is drawn."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass
+class EncodeOptions:
+    """Flags of `encode`."""
+
+    scheme: str = "latency"
+    """How values become spikes; a wrong name lists them."""
+    steps: int = 32
+    """Time steps T."""
+    size: int = 28
+    """Scale the image's central square to this many pixels a side first."""
+    seed: int = 0
+    """Of the random schemes."""
+    out: Path = Path("raster.png")
+    """Where the raster is drawn."""
+    json: bool = False
+    """Print JSON."""
 
 
 @dataclass

@@ -24,6 +24,7 @@ from spikewright.clock import Temporal
 from spikewright.encode import Encoder, Latency
 from spikewright.errors import ConfigError, ModelFileError, expect
 from spikewright.fronts import Front
+from spikewright.neurons.biological import Biological
 from spikewright.neurons.integrate_and_fire import IntegrateAndFire
 from spikewright.neurons.parts import Leak, Reset
 from spikewright.readout import Readout
@@ -51,7 +52,7 @@ def _table() -> dict[str, type]:
 
 def _abstract(kind: type) -> bool:
     """A base class, which names no part."""
-    return kind in (Temporal, IntegrateAndFire, Latency)
+    return kind in (Temporal, IntegrateAndFire, Biological, Latency) or kind.__name__.startswith("_")
 
 
 def _subclasses(base: type) -> list[type]:

@@ -23,12 +23,24 @@ from spikewright.engine.trainer import Trainee, Trainer
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
-from spikewright.plasticity import ErrorShare, Growth, KWinners, Order
+from spikewright.neurons import LabelVote
+from spikewright.plasticity import STDP, AdaptiveThreshold, ErrorShare, Growth, KWinners, Order, SumTo
+from spikewright.plasticity.competing import CompetingLayer, Learner
 from spikewright.readout import hits
 from spikewright.snn import SNN, inference
 from spikewright.storage import write_json
 
-__all__ = ["Convert", "Fit", "FitReadout", "LearnByReward", "LearnLocally", "Local", "Phase"]
+__all__ = [
+    "AssignLabels",
+    "Convert",
+    "Fit",
+    "FitReadout",
+    "LearnByReward",
+    "LearnCompeting",
+    "LearnLocally",
+    "Local",
+    "Phase",
+]
 
 CHUNK = 32  # steps run at a time while factors are compared
 
@@ -342,3 +354,103 @@ class FitReadout(Phase):
     def run(self, session: Session) -> dict[str, Any]:
         fitter = ReadoutFitter(self.snn, self.c, session)
         return fitter.run() | {"train_peak_memory_mb": peak_memory_mb(session.accelerator.device)}
+
+
+@dataclass
+class LearnCompeting(Phase):
+    """Train a layer of competing cells by STDP, image after image (`plasticity.competing`).
+
+    Args:
+        snn: the network: [front], synapses, `Competition`, `LabelVote`.
+        rule: what the synapses learn by.
+        epochs: passes over the training set.
+        norm: the sum to which each cell's weights are scaled before every presentation; None leaves them.
+        threshold: how the cells' thresholds adapt.
+        rest: ms without input after every presentation, in which everything goes on; infinity: membranes and traces
+            start from rest at each.
+        least: output spikes below which an image is shown again, more strongly.
+        attempts: how often an image is shown at most.
+        stronger: how much of the first intensity each further attempt adds.
+        every: images between two lines of the records.
+    """
+
+    snn: SNN
+    rule: STDP
+    epochs: int = 1
+    norm: SumTo | None = None
+    threshold: AdaptiveThreshold = field(default_factory=AdaptiveThreshold)
+    rest: float = 0.0
+    least: int = 0
+    attempts: int = 1
+    stronger: float = 0.5
+    every: int = 5000
+    _shape: tuple[int, ...] = field(default=(), init=False, repr=False)
+    last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "attempts", "every"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
+        for name in ("rest", "least", "stronger"):
+            value = getattr(self, name)
+            if not (value >= 0 and (math.isfinite(value) or name == "rest")):
+                raise ConfigError(f"{name} is {value}, expected a number of at least 0")
+
+    def picture(self, folder: Path) -> None:
+        from spikewright.report.filters import draw_fields  # loads matplotlib
+
+        draw_fields(CompetingLayer(self.snn, self._shape).fields(), folder, "synapses")
+
+    def run(self, session: Session) -> dict[str, Any]:
+        self._shape = session.train.shape
+        learner = Learner(self, session)
+        learner.run()
+        at = learner.at
+        return {
+            "epochs": self.epochs,
+            "train_seconds": at.seconds,
+            "train_images_per_second": at.images / max(at.seconds, 1e-9),
+            "presentations_per_image": at.presentations / at.images,
+            "train_peak_memory_mb": peak_memory_mb(session.accelerator.device),
+        }
+
+
+@dataclass
+class AssignLabels(Phase):
+    """Name each neuron of a competing layer by the class on which it fires most, weights and thresholds frozen.
+
+    Args:
+        snn: the network; its `LabelVote` gets the labels.
+        images: labelled training images to look at; 0: all.
+    """
+
+    snn: SNN
+    images: int = 10_000
+    last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def run(self, session: Session) -> dict[str, Any]:
+        layer = CompetingLayer(self.snn, session.train.shape)
+        order = torch.randperm(len(session.train), generator=torch.Generator().manual_seed(session.seed))
+        found = list(layer.answers(session.train, order[: self.images or None]))
+        counts, labels = torch.cat([c for c, _ in found]), torch.cat([y for _, y in found])
+        if not counts.any():
+            raise ConfigError(
+                f"layer {layer.name!r} did not fire once on {len(labels)} images, so no neuron can be named: train it "
+                "longer, raise the intensity, or lower the threshold"
+            )
+        layer.vote.labels_now.copy_(LabelVote.assign(counts, labels, session.data.num_classes))
+        unnamed = int((layer.vote.labels_now < 0).sum())
+        if unnamed:
+            session.console.print(
+                f"[yellow]warning:[/] {unnamed} of {counts.shape[1]} neurons of layer {layer.name!r} never fired on "
+                f"{len(labels)} labelled images and vote for no class: label with more images, or train longer",
+                highlight=False,
+                soft_wrap=True,
+            )
+        accuracy = None
+        if session.valid is not None:
+            every = torch.arange(len(session.valid))
+            right = sum(int(hits(layer.vote(c.double()), y).sum()) for c, y in layer.answers(session.valid, every))
+            accuracy = right / len(every)
+        return {"validation_accuracy": accuracy, "unlabelled_neurons": unnamed}

@@ -28,17 +28,25 @@ from spikewright.neurons import (
     IF,
     LIF,
     PLIF,
+    SRM0,
+    AdaptiveLIF,
     Charge,
+    Competition,
+    ConductanceLIF,
     Delay,
+    Delta,
     DoubleExponential,
     Euler,
     EulerJump,
     Exact,
     ExactJump,
+    ExactRateLIF,
     Factor,
     FewSpikes,
     HardReset,
     HeldDropout,
+    HodgkinHuxley,
+    Izhikevich,
     LatencyCode,
     Leak,
     MaxPoolGate,
@@ -74,6 +82,8 @@ import_all()
 ABSTRACT = (
     Temporal,
     neurons.IntegrateAndFire,
+    neurons.Biological,
+    neurons.adaptive._Stepwise,
     encode.Encoder,
     encode.Latency,
     readout.Readout,
@@ -175,9 +185,9 @@ TEMPORAL: dict[type, list[Case]] = {
     ],
     Charge: [Case("Charge", charged)],
     Delay: [Case("Delay", Delay), Case("Delay-3", partial(Delay, 3))],
-    RefractoryLIF: [
-        Case("RefractoryLIF", partial(RefractoryLIF, 1.5, 3.0, gain=3.0)),
-        Case("RefractoryLIF-fine", partial(RefractoryLIF, 1.0, 2.0, 0.7, gain=4.0, bias=0.5, size=0.3)),
+    ExactRateLIF: [
+        Case("ExactRateLIF", partial(ExactRateLIF, 1.5, 3.0, gain=3.0)),
+        Case("ExactRateLIF-fine", partial(ExactRateLIF, 1.0, 2.0, 0.7, gain=4.0, bias=0.5, size=0.3)),
     ],
     FewSpikes: [
         Case("FewSpikes", partial(FewSpikes.binary, 3, 2.0)),
@@ -213,6 +223,52 @@ TEMPORAL: dict[type, list[Case]] = {
 }
 
 
+SOON = {
+    "v_rest": -65.0,
+    "v_reset": -65.0,
+    "v_th": -64.6,
+    "tau": 4.0,
+    "refractory": 1.0,
+    "h": 1.0,
+}  # fires in some steps
+PARTNER = partial(ConductanceLIF, 2.0, -60.0, -60.0, -55.0, refractory=0.0, h=1.0)
+TEMPORAL |= {
+    RefractoryLIF: [
+        Case("RefractoryLIF", partial(RefractoryLIF, **SOON)),
+        Case("RefractoryLIF-jump", partial(RefractoryLIF, **SOON, jump=True)),
+    ],
+    ConductanceLIF: [Case("ConductanceLIF", partial(ConductanceLIF, **SOON | {"v_th": -60.0}))],
+    Izhikevich: [
+        Case("Izhikevich", partial(Izhikevich, h=1.0)),
+        Case("Izhikevich-half-step", partial(Izhikevich, h=1.0, half_step=True)),
+    ],
+    HodgkinHuxley: [Case("HodgkinHuxley", partial(HodgkinHuxley, h=0.05))],
+    AdaptiveLIF: [
+        Case("AdaptiveLIF", partial(AdaptiveLIF, 3.0, 5.0)),
+        Case("AdaptiveLIF-refractory", partial(AdaptiveLIF, 3.0, 5.0, beta=0.5, refractory=1)),
+    ],
+    SRM0: [
+        Case("SRM0", partial(SRM0, 3.0, 1.0)),
+        Case("SRM0-alpha", partial(SRM0, 2.0, 2.0)),
+        Case("SRM0-no-synapse", partial(SRM0, 3.0, 0.0)),
+    ],
+    Delta: [Case("Delta", partial(Delta, 0.7)), Case("Delta-many", partial(Delta, 0.7, many=True))],
+    Competition: [
+        Case(
+            "Competition",
+            lambda: Competition(
+                cell=ConductanceLIF(**SOON | {"v_th": -63.0}), partner=PARTNER(), inhibition=3.0, theta=3.0
+            ),
+        ),
+        Case(
+            "Competition-direct",
+            lambda: Competition(cell=RefractoryLIF(**SOON, jump=True), inhibition=1.0, theta=0.1),
+        ),
+    ],
+}
+STRONGER = {Izhikevich: 60.0, HodgkinHuxley: 250.0}  # what drives these in a few steps
+
+
 def temporal_cases() -> list[Case]:
     """Every module that sees time."""
     return _cases(Temporal, TEMPORAL)
@@ -230,6 +286,7 @@ def drive(module: Temporal, shape: tuple[int, ...], dtype: torch.dtype = F32, se
     """A current [T, B, ...] that makes a neuron fire now and then; spikes where the module is a synapse."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=g, dtype=F64) * 1.3 + 0.4
+    x = x * STRONGER.get(type(module), 1.0)
     passes_on = (Synapse, DoubleExponential, HeldDropout, LatencyCode, Charge, Delay, Once, MaxPoolGate, SynapticDelay)
     return (x > 0.9).to(dtype) if isinstance(module, passes_on) else x.to(dtype)
 
@@ -258,6 +315,11 @@ def tensors(state: Any) -> list[Tensor]:
 # ---- encoders, readouts, losses
 
 ENCODERS: dict[type, list[Case]] = {
+    encode.WeightedPhase: [
+        Case("WeightedPhase", encode.WeightedPhase),
+        Case("WeightedPhase-weighted", partial(encode.WeightedPhase, 4, weighted=True)),
+    ],
+    encode.Burst: [Case("Burst", encode.Burst), Case("Burst-t_max", partial(encode.Burst, 3, 1, 4))],
     encode.Bernoulli: [
         Case("Bernoulli", encode.Bernoulli),
         Case("Bernoulli-gain", partial(encode.Bernoulli, 0.4)),
@@ -394,7 +456,10 @@ def network(
     """A network of `NETWORKS` with fixed weights, in evaluation mode; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        snn = SNN(NETWORKS[name](), steps, encoder, read)
+        body = NETWORKS[name]()
+        if encoder is not None and encoder.cells > 1:  # several trains a value: folded into one channel first
+            body = nn.Sequential(nn.Conv2d(encoder.cells, 1, 1), *([body] if name == "skip" else body))
+        snn = SNN(body, steps, encoder, read)
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in snn.parameters():

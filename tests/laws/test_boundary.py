@@ -433,10 +433,10 @@ def test_one_sample_one_step_and_one_class_are_enough(case):
 
 @pytest.mark.parametrize("case", cases.encoder_cases(), ids=repr)
 def test_one_sample_one_step_and_one_output_are_enough_for_a_network(case):
-    body = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 1), Synapse(Factor(0.5)), LIF(v_th=0.05), nn.Linear(1, 1), TSSLNeuron()
-    )
-    snn = SNN(body, 1, case.make())
+    encoder = case.make()
+    dense = nn.Linear(64 * encoder.cells, 1)
+    body = nn.Sequential(nn.Flatten(), dense, Synapse(Factor(0.5)), LIF(v_th=0.05), nn.Linear(1, 1), TSSLNeuron())
+    snn = SNN(body, 1, encoder)
     assert snn(cases.images(snn.encode, 1, 1, F32)).shape == (1, 1)
     assert Run(*snn.run(cases.images(snn.encode, 1, 1, F32))).out.shape == (1, 1, 1)
 

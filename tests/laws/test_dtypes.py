@@ -36,7 +36,7 @@ def test_an_encoder_hands_on_the_dtype_of_its_values(case, dtype):
     x = cases.images(encoder, 3, 6, dtype)
     out = encoder.run(x, 0, 6, 6, 1)
     assert out.dtype == dtype
-    assert out.shape == (6, 3, 1, 8, 8)
+    assert out.shape == (6, 3, encoder.cells, 8, 8)
     if encoder.spikes and case.name != "Frames":
         assert_active(out)
 

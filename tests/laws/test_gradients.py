@@ -13,21 +13,25 @@ from spikewright.neurons import (
     IF,
     LIF,
     PLIF,
+    Biological,
     Charge,
+    Competition,
     Delay,
     DoubleExponential,
+    ExactRateLIF,
     Factor,
     FewSpikes,
     HeldDropout,
     IntegrateAndFire,
+    LatencyCode,
     MaxPoolGate,
     NoisyLIF,
     Once,
-    RefractoryLIF,
     Synapse,
     SynapticDelay,
     TSSLNeuron,
 )
+from spikewright.neurons.adaptive import _Stepwise
 from spikewright.noise import sample_keys, seeded
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
@@ -200,6 +204,7 @@ def test_detached_resets_cut_exactly_the_way_through_the_spike():
 
 
 def test_the_lists_above_cover_every_temporal_module():
+    stepwise = {Biological, Competition, _Stepwise, LatencyCode, Charge}  # unrolled only
     kinds = {
         IntegrateAndFire,
         Synapse,
@@ -210,8 +215,9 @@ def test_the_lists_above_cover_every_temporal_module():
         Delay,
         MaxPoolGate,
         NoisyLIF,
+        *stepwise,
     }
-    kinds |= {FewSpikes, Once, RefractoryLIF, SynapticDelay}
+    kinds |= {FewSpikes, Once, ExactRateLIF, SynapticDelay}
     for case in cases.temporal_cases():
         module = case.make()
         assert isinstance(module, tuple(kinds)), f"{case}: say in this file how its gradient is checked"

@@ -18,7 +18,7 @@ from torch import nn
 from spikewright.arch import lenet, resnet, vgg
 from spikewright.arch.builder import build
 from spikewright.arch.first_spike import Block, SpikeConv2d, first_spike_layers
-from spikewright.arch.modules import Normalize, Residual, ScaledSumPool
+from spikewright.arch.modules import Normalize, Patches, Residual, ScaledSumPool
 from spikewright.arch.named import Named
 from spikewright.arch.notation import parse
 from spikewright.arch.parts import Data, Neuron, Parts, shape_and_classes
@@ -28,6 +28,7 @@ __all__ = [
     "Block",
     "Description",
     "Normalize",
+    "Patches",
     "Residual",
     "ScaledSumPool",
     "SpikeConv2d",

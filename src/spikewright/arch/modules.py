@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from spikewright.errors import ConfigError
 
-__all__ = ["Normalize", "Residual", "ScaledSumPool"]
+__all__ = ["Normalize", "Patches", "Residual", "ScaledSumPool"]
 
 
 class Normalize(nn.Module):
@@ -73,6 +73,46 @@ class ScaledSumPool(nn.Module):
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, gain={self.gain:g}"
+
+
+class Patches(nn.Module):
+    """The receptive fields of a locally connected layer, one after the other, for an `nn.Conv1d` with a group each.
+
+    Shapes: `[N, C, H, W] -> [N, places * C * kernel^2, 1]`, of a field the order of `nn.Conv2d`'s weights.
+
+    Args:
+        kernel: side of a field.
+        stride: from one to the next.
+        crop: border of the image that is left out.
+    """
+
+    samplewise = True
+
+    def __init__(self, kernel: int, stride: int = 1, crop: int = 0) -> None:
+        super().__init__()
+        if kernel < 1 or stride < 1 or crop < 0:
+            raise ConfigError(
+                f"Patches: kernel {kernel}, stride {stride}, crop {crop}: expected at least 1, 1 and 0 pixels"
+            )
+        self.kernel, self.stride, self.crop = kernel, stride, crop
+
+    def places(self, shape: Sequence[int]) -> int:
+        """How many fields an image of `shape` [C, H, W] has; ConfigError if there is no room for one."""
+        sides = [size - 2 * self.crop for size in shape[-2:]]
+        if min(sides) < self.kernel:
+            raise ConfigError(
+                f"a receptive field of {self.kernel} x {self.kernel} does not fit into images of {shape[-2]} x "
+                f"{shape[-1]} less a border of {self.crop}: use a smaller kernel, a smaller crop, or larger images"
+            )
+        return math.prod((side - self.kernel) // self.stride + 1 for side in sides)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.crop:
+            x = x[..., self.crop : -self.crop, self.crop : -self.crop]
+        return functional.unfold(x, self.kernel, stride=self.stride).transpose(1, 2).flatten(1)[..., None]
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, crop={self.crop}"
 
 
 class Residual(nn.Module):

@@ -79,6 +79,16 @@ class FolderSplit(Split):
         return FolderSplit([self.files[i] for i in indices.tolist()], self.labels[indices], self.size)
 
 
+def read_image(path: Path, size: int = 28) -> Tensor:
+    """The central square of one image file, `[C, size, size]` in 0..1, with one channel where it is grey.
+
+    Raises DataError: the file cannot be read.
+    """
+    (image,) = FolderSplit([path], torch.zeros(1, dtype=torch.long), size).batch(torch.arange(1))
+    grey = torch.equal(image[0], image[1]) and torch.equal(image[1], image[2])
+    return image[:1] if grey else image
+
+
 def read(root: Path, size: int = 224) -> Dataset:
     """A data set of the folders `train/<class>/` and `test/<class>/` or `val/<class>/`.
 

@@ -212,6 +212,8 @@ def counting(network: nn.Module) -> Iterator[Counts]:
             label = name or type(module).__name__
             handles.append(module.register_forward_pre_hook(_before(counts, label), with_kwargs=True))
             handles.append(module.register_forward_hook(_after(counts, label)))
+        elif getattr(module, "lateral", 0):
+            handles.append(module.register_forward_hook(_lateral(counts, name or type(module).__name__)))
         elif any(p.dim() > 1 for p in module.parameters(recurse=False)):
             counts.uncounted.append(name or type(module).__name__)
     try:
@@ -232,6 +234,14 @@ def _after(counts: Counts, name: str) -> Any:
     def hook(layer: Any, args: tuple[Any, ...], out: Tensor) -> None:
         if layer.bias is not None:
             counts.layers[name].biases += out.numel()
+
+    return hook
+
+
+def _lateral(counts: Counts, name: str) -> Any:
+    def hook(layer: Any, args: tuple[Any, ...], out: Tensor) -> None:
+        rows = out.detach().reshape(out.shape[0], -1, 1)
+        counts.layers.setdefault(name, LayerCount(name)).add(rows, torch.tensor([layer.lateral], device=out.device))
 
     return hook
 

@@ -1,7 +1,18 @@
 """Neurons: the modules that see time. Each is a pure function over a block of steps, `run(current, state)`."""
 
+from spikewright.neurons.adaptive import SRM0, AdaptiveLIF, Delta
+from spikewright.neurons.biological import (
+    PATTERNS,
+    Biological,
+    ConductanceLIF,
+    HodgkinHuxley,
+    Izhikevich,
+    RefractoryLIF,
+)
+from spikewright.neurons.competition import Competition, LabelVote
 from spikewright.neurons.delay import Charge, Delay, Once
 from spikewright.neurons.dropout import HeldDropout
+from spikewright.neurons.exact_rate import ExactRateLIF
 from spikewright.neurons.few_spikes import FewSpikes
 from spikewright.neurons.gate import MaxPoolGate
 from spikewright.neurons.integrate_and_fire import IF, LIF, PLIF, IntegrateAndFire
@@ -20,7 +31,6 @@ from spikewright.neurons.parts import (
     Subtract,
     UnitPeak,
 )
-from spikewright.neurons.refractory import RefractoryLIF
 from spikewright.neurons.synapse import DoubleExponential, Synapse
 from spikewright.neurons.synaptic_delay import SynapticDelay
 from spikewright.neurons.tssl import TSSLNeuron
@@ -29,19 +39,30 @@ from spikewright.neurons.tunable import TunableLIF
 __all__ = [
     "IF",
     "LIF",
+    "PATTERNS",
     "PLIF",
+    "SRM0",
+    "AdaptiveLIF",
+    "Biological",
     "Charge",
+    "Competition",
+    "ConductanceLIF",
     "Delay",
+    "Delta",
     "DoubleExponential",
     "Euler",
     "EulerJump",
     "Exact",
     "ExactJump",
+    "ExactRateLIF",
     "Factor",
     "FewSpikes",
     "HardReset",
     "HeldDropout",
+    "HodgkinHuxley",
     "IntegrateAndFire",
+    "Izhikevich",
+    "LabelVote",
     "LatencyCode",
     "Leak",
     "MaxPoolGate",

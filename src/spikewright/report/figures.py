@@ -13,12 +13,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from torch import Tensor
 
 from spikewright.errors import ConfigError
 from spikewright.report import format as f
 from spikewright.storage.atomic import write_atomic
 
-__all__ = ["comparison_figure", "comparison_png", "curves_png"]
+__all__ = [
+    "comparison_figure",
+    "comparison_png",
+    "curves_png",
+    "raster_figure",
+    "raster_png",
+    "trace_figure",
+    "trace_png",
+]
 
 Summary = Mapping[str, Any]
 
@@ -36,8 +45,65 @@ def comparison_png(summaries: Sequence[Summary], path: Path | str) -> None:
     Raises:
         ConfigError: there is no run to draw, or the path cannot be written to; ResourceError: no space.
     """
+    _write(comparison_figure(summaries), path)
+
+
+def trace_png(v: Tensor, steps: Tensor, h: float, title: str, path: Path | str) -> None:
+    """Write `trace_figure` as a PNG; raises as `comparison_png`."""
+    _write(trace_figure(v, steps, h, title), path)
+
+
+def trace_figure(v: Tensor, steps: Tensor, h: float, title: str) -> Figure:
+    """A membrane over time, v [T] after every step of h ms, and a mark above it for every spike (`steps`)."""
+    figure = Figure(figsize=(10, 4.2), dpi=150, facecolor="white")
+    axes = figure.subplots()
+    axes.plot([(t + 1) * h for t in range(len(v))], v.tolist(), color=_COLOURS[0], lw=1.2)
+    top, low = float(v.max()), float(v.min())
+    room = max(top - low, 1e-6)
+    axes.vlines([(t + 1) * h for t in steps.tolist()], top + 0.06 * room, top + 0.16 * room, color=_COLOURS[1], lw=1.5)
+    axes.set_xlim(0, len(v) * h)
+    _plain_axes(axes, "ms", "v", f"{title}: {len(steps)} spikes in {len(v) * h:g} ms")
+    figure.tight_layout()
+    return figure
+
+
+def raster_png(spikes: Tensor, image: Tensor, title: str, path: Path | str) -> None:
+    """Write `raster_figure` as a PNG; raises as `comparison_png`."""
+    _write(raster_figure(spikes, image, title), path)
+
+
+def raster_figure(spikes: Tensor, image: Tensor, title: str) -> Figure:
+    """An image [C, H, W] and the spikes it became, [T, inputs]: one dot a spike, inputs in reading order from the top,
+    darker the more it weighs, red where it is negative."""
+    figure = Figure(figsize=(11, 5), dpi=150, facecolor="white")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2.6))
+    shown = image.permute(1, 2, 0).numpy() if image.shape[0] == 3 else image.mean(0).numpy()
+    left.imshow(shown, cmap="gray", vmin=0, vmax=1)
+    left.set_axis_off()
+    steps, inputs = spikes.shape
+    t, i = spikes.nonzero(as_tuple=True)
+    weight = spikes[t, i]
+    strength = (weight.abs() / weight.abs().max()).tolist() if len(weight) else []
+    colours = [_COLOURS[1] if w < 0 else _COLOURS[6] for w in weight.tolist()]
+    size = min(9.0, max(0.4, 6000 / max(steps * 4, inputs)))
+    right.scatter(t.tolist(), i.tolist(), s=size, c=colours, alpha=[0.25 + 0.75 * a for a in strength] or None, lw=0)
+    right.set_xlim(-0.5, steps - 0.5)
+    right.set_ylim(inputs - 0.5, -0.5)
+    _plain_axes(right, "time step", "input", f"{title}: {len(t):,} spikes of {inputs:,} inputs in {steps} steps")
+    figure.tight_layout(w_pad=2)
+    return figure
+
+
+def _plain_axes(axes: Axes, x_label: str, y_label: str, heading: str) -> None:
+    axes.set_title(heading, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _write(figure: Figure, path: Path | str) -> None:
     buffer = io.BytesIO()
-    figure = comparison_figure(summaries)
     FigureCanvasAgg(figure).print_png(buffer)
     write_atomic(Path(path), buffer.getvalue())
 

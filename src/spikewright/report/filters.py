@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikewright.errors import ConfigError
 from spikewright.storage.atomic import write_atomic
 
-__all__ = ["draw_filters", "filter_figure", "receptive_fields"]
+__all__ = ["draw_fields", "draw_filters", "filter_figure", "receptive_fields"]
 
 MOST = 256  # filters drawn
 Array = np.ndarray[Any, Any]
@@ -87,8 +87,13 @@ def draw_filters(body: nn.Module, folder: Path, layer: str) -> Path:
                 break
     else:
         raise ConfigError(f"there is no convolution {layer!r} to draw")
+    return draw_fields(below, folder, layer)
+
+
+def draw_fields(fields: Array, folder: Path, layer: str) -> Path:
+    """Write filters-LAYER.png for fields [F, channels, s, s]."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(filter_figure(below, layer)).print_png(buffer)
+    FigureCanvasAgg(filter_figure(fields, layer)).print_png(buffer)
     path = folder / f"filters-{layer}.png"
     write_atomic(path, buffer.getvalue())
     return path

@@ -10,7 +10,7 @@ from spikewright.arch import arch
 from spikewright.convert import Filtered, Method, SoftLIF, Trained
 from spikewright.data import Dataset
 from spikewright.errors import ConfigError
-from spikewright.neurons import Exact, RefractoryLIF
+from spikewright.neurons import Exact, ExactRateLIF
 from spikewright.readout import Recent
 from spikewright.recipes import recipe
 from spikewright.recipes.conversion import ConversionRecipe
@@ -77,4 +77,4 @@ def _spiking(v_th: float, size: float, activation: nn.Module) -> nn.Module:
             "by the recipe, or convert by another method"
         )
     a = activation
-    return RefractoryLIF(a.tau_ref, a.tau_rc, 1.0, a.gain, a.bias, 1000 * a.amplitude)
+    return ExactRateLIF(a.tau_ref, a.tau_rc, 1.0, a.gain, a.bias, 1000 * a.amplitude)

@@ -12,10 +12,10 @@ from spikewright.clock import State, Temporal
 from spikewright.errors import ConfigError, expect
 from spikewright.surrogate import ATan, Surrogate
 
-__all__ = ["RefractoryLIF"]
+__all__ = ["ExactRateLIF"]
 
 
-class RefractoryLIF(Temporal):
+class ExactRateLIF(Temporal):
     """tau_rc dV/dt = J - V with J = gain I + bias; a spike at V > 1, then V = 0 for tau_ref.
 
     A step of `dt` is solved exactly, V moving for the part of it that is not refractory, and the moment of the crossing
@@ -45,14 +45,14 @@ class RefractoryLIF(Temporal):
         values = {"tau_ref": tau_ref, "tau_rc": tau_rc, "dt": dt, "gain": gain, "size": size}
         for name, value in values.items():
             if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"RefractoryLIF: {name} is {value}, expected a finite number above 0")
+                raise ConfigError(f"ExactRateLIF: {name} is {value}, expected a finite number above 0")
         if not math.isfinite(bias):
-            raise ConfigError(f"RefractoryLIF: bias is {bias}, expected a finite current")
+            raise ConfigError(f"ExactRateLIF: bias is {bias}, expected a finite current")
         if tau_ref < dt:
-            raise ConfigError(f"RefractoryLIF: tau_ref is {tau_ref}, expected at least the step of {dt} ms")
+            raise ConfigError(f"ExactRateLIF: tau_ref is {tau_ref}, expected at least the step of {dt} ms")
         self.tau_ref, self.tau_rc, self.dt = tau_ref, tau_rc, dt
         self.gain, self.bias, self.size = gain, bias, size
-        self.surrogate = expect("RefractoryLIF", "surrogate", surrogate, Surrogate)
+        self.surrogate = expect("ExactRateLIF", "surrogate", surrogate, Surrogate)
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
         """current [T, B, ...] -> (spikes times `size` [T, B, ...], (V, refractory ms that are left), both [B, ...])."""
