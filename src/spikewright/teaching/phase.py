@@ -46,8 +46,8 @@ class Teach(Fit):
     """Teach a network's outputs the spike trains of its readout (`NearestTrain`) by a local rule.
 
     The layers are `nn.Linear` without bias, each in front of a neuron, or the grouped convolution behind a
-    `SynapticDelay`. After every batch the rule's change goes to the optimiser as if it were minus a gradient: with plain
-    SGD, w += lr dw. Fields as in `Fit`; `loss` is only reported.
+    `SynapticDelay`. After every batch the rule's change goes to the optimiser as if it were minus a gradient: with
+    plain SGD, w += lr dw. Fields as in `Fit`; `loss` is only reported.
 
     Args:
         rule: what to do.
