@@ -36,13 +36,13 @@ from spikewright.noise import sample_keys, seeded
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
-_LINEAR = ("SynapticDelay", "Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge", "Once")
+_LINEAR = {"SynapticDelay", "Synapse", "DoubleExponential", "HeldDropout", "Delay", "Charge", "Once"}
 NOISY = [
     cases.Case(f"NoisyLIF-{over}", partial(NoisyLIF, over=over, reset=reset, surrogate=Smooth(Sigmoid(2.0))))
     for over, reset in (("sample", cases.HardReset(detach=False)), ("batch", cases.Subtract(detach=False)))
 ]
 SMOOTH = cases.integrate_and_fire(cases.ATTACHED, Smooth(Sigmoid(2.0)))
-LINEAR = [c for c in cases.temporal_cases() if c.name.startswith(_LINEAR)]
+LINEAR = [c for c in cases.temporal_cases() if c.name.split("-")[0] in _LINEAR]
 UNROLLED = [c for c in cases.temporal_cases() if not c.name.startswith("TSSL")]
 
 
