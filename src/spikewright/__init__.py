@@ -10,7 +10,7 @@ print(sw.evaluate(snn, data.test))
 
 __version__ = "0.1.0"
 
-from spikewright import data, encode, errors, losses, measure, neurons, readout, surrogate
+from spikewright import data, encode, errors, losses, measure, neurons, readout, surrogate, times
 from spikewright.arch import arch
 from spikewright.clock import Clock, Temporal
 from spikewright.data import Augment, Dataset, load
@@ -74,5 +74,6 @@ __all__ = [
     "readout",
     "resume",
     "surrogate",
+    "times",
     "train",
 ]

@@ -16,6 +16,7 @@ from torch import Tensor
 from spikewright import noise
 from spikewright.errors import ConfigError, DataError
 from spikewright.kernels import raised
+from spikewright.times.signal import raster
 
 __all__ = ["Bernoulli", "Direct", "Encoder", "Frames", "Latency", "LinearLatency", "LogLatency", "Poisson"]
 
@@ -123,16 +124,26 @@ class Poisson(Encoder):
 
 
 class Latency(Encoder):
-    """Time to first spike: each input fires once, the stronger the earlier. Subclasses give the times."""
+    """Time to first spike: each input fires once, the stronger the earlier. Subclasses give the times.
+
+    It speaks both kinds of signal: a raster of the times' whole steps, or to a body of `Timed` layers the times.
+    """
 
     def times(self, x: Tensor, steps: int) -> Tensor:
-        """Spike step of every value, 0 .. steps - 1, infinity for none: x [B, ...] -> [B, ...]."""
+        """Spike time of every value, from 0 to below `steps`, infinity for none: x [B, ...] in 0..1 -> [B, ...].
+
+        Raises DataError for other values.
+        """
+        _expect_unit(type(self).__name__, x)
+        times = self.of(x, steps)
+        return torch.where(times < steps, times, math.inf)
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        """The times themselves, which is what a subclass writes."""
         raise NotImplementedError
 
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
-        _expect_unit(type(self).__name__, x)
-        at = torch.arange(start, stop, device=x.device).view(-1, *[1] * x.dim())
-        return (self.times(raised(x), steps) == at).to(x.dtype)
+        return raster(self.times(raised(x), steps), start, stop).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,7 @@ class LinearLatency(Latency):
 
     silent_zero: bool = True
 
-    def times(self, x: Tensor, steps: int) -> Tensor:
+    def of(self, x: Tensor, steps: int) -> Tensor:
         t = torch.floor((1 - x) * (steps - 1))
         return torch.where(x > 0, t, math.inf) if self.silent_zero else t
 
@@ -168,9 +179,9 @@ class LogLatency(Latency):
         if not 0 < self.theta < 1:
             raise ConfigError(f"LogLatency: theta is {self.theta}, expected a threshold between 0 and 1")
 
-    def times(self, x: Tensor, steps: int) -> Tensor:
+    def of(self, x: Tensor, steps: int) -> Tensor:
         # Counted from the first possible spike, that of x = 1, so that the strongest input fires at step 0.
         first = self.tau * math.log(1 / (1 - self.theta))
         t = self.tau * torch.log(x / (x - self.theta)) - first
         t = torch.floor(t.clamp(min=0))
-        return torch.where((x > self.theta) & (t < steps), t, math.inf)
+        return torch.where(x > self.theta, t, math.inf)

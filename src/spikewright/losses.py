@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from spikewright.errors import ConfigError, DataError
 from spikewright.neurons.parts import Euler
 from spikewright.snn import Run
 
-__all__ = ["CountMargin", "CrossEntropy", "KernelSpikeMSE", "Loss", "RateMSE"]
+__all__ = ["CountMargin", "CrossEntropy", "KernelSpikeMSE", "Loss", "RateMSE", "RelativeTarget", "TimeLoss"]
 
 
 class Loss:
@@ -112,3 +113,63 @@ class CountMargin(Loss):
             run.out
         )
         return 0.5 * delta.square().sum() * len(run.out)
+
+
+class TimeLoss(Loss):
+    """Base of the losses of spike times. Subclasses write `of_times`.
+
+    An output that did not fire counts as one that fired at T, and takes a gradient like one; what a silent neuron does
+    with it is its layer's affair.
+    """
+
+    def of(self, run: Run, target: Tensor) -> Tensor:
+        steps = float(len(run.scores))
+        return self.of_times(_Capped.apply(run.out[0], steps), target, steps)
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        """The loss of the outputs' times [B, F], all finite, and the classes [B]; `steps` is T."""
+        raise NotImplementedError
+
+
+class _Capped(torch.autograd.Function):
+    """min(times, T), with the gradient of times."""
+
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, steps: float) -> Tensor:  # type: ignore[override]
+        return times.clamp(max=steps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad, None
+
+
+@dataclass(frozen=True)
+class RelativeTarget(TimeLoss):
+    """S4NN's targets, relative to the first output spike: mean over the batch of the norm of (target - time).
+
+    With t_min the earliest output, outputs less than `gamma` behind it are asked for t_min + gamma (at most T), the true
+    class for t_min, the others for what they did; if all are silent, the true class for T - gamma. The norm stands in
+    place of half its square because its gradient is the error divided by its norm, as in the authors' code.
+
+    Args:
+        gamma: margin in steps.
+        skip_silent: let a sample pass without error when all outputs are silent (BS4NN's code).
+    """
+
+    gamma: float = 3.0
+    skip_silent: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < math.inf:
+            raise ConfigError(f"RelativeTarget: gamma is {self.gamma}, expected a finite margin above 0 steps")
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        with torch.no_grad():
+            first = times.amin(-1, keepdim=True)
+            silent = first >= steps
+            wanted = torch.where(times - first < self.gamma, (first + self.gamma).clamp(max=steps), times)
+            late = torch.full_like(first, steps if self.skip_silent else steps - self.gamma)
+            true = F.one_hot(target, times.shape[-1]).bool()
+            wanted = torch.where(true, torch.where(silent, late, first), wanted)
+        error = (wanted - times).square().sum(-1)
+        return torch.where(error > 0, error, 1.0).sqrt().mul(error > 0).mean()

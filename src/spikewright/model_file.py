@@ -18,15 +18,17 @@ from torch import Tensor, nn
 
 import spikewright.arch
 import spikewright.neurons
+import spikewright.times
 from spikewright.clock import Temporal
 from spikewright.encode import Encoder, Latency
 from spikewright.errors import ConfigError, ModelFileError, expect
 from spikewright.neurons.integrate_and_fire import IntegrateAndFire
 from spikewright.neurons.parts import Leak, Reset
-from spikewright.readout import Readout
+from spikewright.readout import Readout, Timing
 from spikewright.snn import SNN
 from spikewright.storage import load_pair, save_pair
 from spikewright.surrogate import Surrogate
+from spikewright.times.layer import Dense, Timed
 
 __all__ = ["build", "describe", "load_model", "save_model"]
 
@@ -47,7 +49,7 @@ def _table() -> dict[str, type]:
 
 def _abstract(kind: type) -> bool:
     """A base class, which names no part."""
-    return kind in (Temporal, IntegrateAndFire, Latency)
+    return kind in (Temporal, IntegrateAndFire, Latency, Timing, Timed, Dense)
 
 
 def _subclasses(base: type) -> list[type]:

@@ -12,6 +12,7 @@ from spikewright.data import Augment
 from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.session import Session
 from spikewright.engine.trainer import Trainer
+from spikewright.engine.upkeep import Upkeep
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
@@ -45,6 +46,10 @@ class Fit(Phase):
         clip: largest global norm of the gradient, None for no clipping.
         weight_clamp: every parameter is kept within -weight_clamp .. weight_clamp.
         augment: random changes of the training images.
+        clip_rows: largest norm of the gradient of each row of a weight matrix, one neuron's inputs.
+        weight_floor: every parameter is kept at this or above.
+        upkeep: what is done to the network after every epoch.
+        stop_below: training ends with the first epoch whose mean loss is below this.
     """
 
     snn: SNN
@@ -56,6 +61,10 @@ class Fit(Phase):
     clip: float | None = None
     weight_clamp: float | None = None
     augment: Augment | None = None
+    clip_rows: float | None = None
+    weight_floor: float | None = None
+    upkeep: Upkeep | None = None
+    stop_below: float | None = None
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +72,7 @@ class Fit(Phase):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
-        for name in ("clip", "weight_clamp"):
+        for name in ("clip", "weight_clamp", "clip_rows", "stop_below"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, expected a finite number above 0, or none")

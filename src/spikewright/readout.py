@@ -6,6 +6,7 @@ network would answer if it stopped after step t, so accuracy at every step comes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,9 @@ from torch import Tensor
 from spikewright import kernels
 from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Factor, Leak
+from spikewright.times.signal import first_spikes
 
-__all__ = ["LastMembrane", "MaxMembrane", "MeanMembrane", "Rate", "Readout", "Vote", "hits"]
+__all__ = ["FirstSpike", "FirstSpikeZ", "LastMembrane", "MaxMembrane", "MeanMembrane", "NearestTime", "Rate", "Readout", "Timing", "Vote", "hits"]
 
 
 class Readout:
@@ -106,3 +108,61 @@ class Vote(Readout):
                 f"Vote: the body hands on {out.shape[-1]} outputs, no multiple of the group size {self.size}"
             )
         return self.then.run(out.unflatten(-1, (-1, self.size)).mean(-1), state)
+
+
+class Timing(Readout):
+    """Base of the readouts that go by when the outputs first fired, in a body of times or in a raster.
+
+    Subclasses write `of`. An output that has not fired after a step counts as one that fires right then.
+    """
+
+    def of(self, times: Tensor) -> Tensor:
+        """Scores of spike times: [..., B, F] -> [..., B, C]."""
+        raise NotImplementedError
+
+    def at(self, times: Tensor, start: int, stop: int) -> Tensor:
+        """Scores after each of the steps start .. stop: times [B, F], infinity for none -> [stop - start, B, C]."""
+        after = torch.arange(start + 1, stop + 1, device=times.device, dtype=times.dtype).view(-1, 1, 1)
+        return self.of(torch.where(times < after, times, after))
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        times, start = state or (torch.full_like(out[0], math.inf), 0)
+        fresh = first_spikes(out, start).to(times)
+        scores = self.at(torch.minimum(times, fresh), start, start + len(out))
+        return scores, (torch.minimum(times, fresh), start + len(out))
+
+
+@dataclass(frozen=True)
+class FirstSpike(Timing):
+    """-t / tau: the output that fires first wins; a softmax of it is one over -t / tau."""
+
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tau < math.inf:
+            raise ConfigError(f"{type(self).__name__}: tau is {self.tau}, expected a finite time above 0 steps")
+
+    def of(self, times: Tensor) -> Tensor:
+        return -times / self.tau
+
+
+@dataclass(frozen=True)
+class FirstSpikeZ(FirstSpike):
+    """-exp(t / tau): the output that fires first wins; a softmax of it is one over -z (Mostafa 2017)."""
+
+    def of(self, times: Tensor) -> Tensor:
+        return -torch.exp(times / self.tau)
+
+
+@dataclass(frozen=True)
+class NearestTime(Timing):
+    """Every class has a time at which all outputs should fire; the nearest, by the sum of squares, wins (SpikeProp)."""
+
+    times: tuple[float, ...] = (16.0, 10.0)
+
+    def __post_init__(self) -> None:
+        if not (self.times and all(math.isfinite(t) and t >= 0 for t in self.times)):
+            raise ConfigError(f"NearestTime: times are {self.times}, expected a finite time of at least 0 for each class")
+
+    def of(self, times: Tensor) -> Tensor:
+        return -torch.stack([(times - t).square().sum(-1) for t in self.times], -1)
