@@ -18,7 +18,18 @@ from spikewright.errors import ConfigError, DataError
 from spikewright.kernels import raised
 from spikewright.times.signal import raster
 
-__all__ = ["Bernoulli", "Direct", "Encoder", "Frames", "Latency", "LinearLatency", "LogLatency", "Poisson"]
+__all__ = [
+    "Bernoulli",
+    "Direct",
+    "Encoder",
+    "Frames",
+    "Latency",
+    "LinearLatency",
+    "LogLatency",
+    "Poisson",
+    "RampLatency",
+    "TwoTimes",
+]
 
 
 class Encoder:
@@ -185,3 +196,47 @@ class LogLatency(Latency):
         t = self.tau * torch.log(x / (x - self.theta)) - first
         t = torch.floor(t.clamp(min=0))
         return torch.where(x > self.theta, t, math.inf)
+
+
+@dataclass(frozen=True)
+class RampLatency(Latency):
+    """t = window (1 - x), not rounded to steps, for x >= least; else never.
+
+    Args:
+        window: steps over which the values are spread.
+        least: values below it never fire; 0: all fire.
+    """
+
+    window: float = 20.0
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window < math.inf:
+            raise ConfigError(f"RampLatency: window is {self.window}, expected a finite number of steps above 0")
+        if not 0 <= self.least <= 1:
+            raise ConfigError(f"RampLatency: least is {self.least}, expected a value between 0 and 1")
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        return torch.where(x >= self.least, self.window * (1 - x), math.inf)
+
+
+@dataclass(frozen=True)
+class TwoTimes(Latency):
+    """t = 0 for x above the threshold, `late` for the others (Mostafa 2017: late = tau_s ln 6).
+
+    Args:
+        late: steps.
+        threshold: of the values.
+    """
+
+    late: float = 17.9
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.late < math.inf:
+            raise ConfigError(f"TwoTimes: late is {self.late}, expected a finite number of steps above 0")
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(f"TwoTimes: threshold is {self.threshold}, expected a value from 0 to below 1")
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        return torch.where(x > self.threshold, 0.0, float(self.late)).to(x.dtype)

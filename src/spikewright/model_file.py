@@ -28,6 +28,7 @@ from spikewright.readout import Readout, Timing
 from spikewright.snn import SNN
 from spikewright.storage import load_pair, save_pair
 from spikewright.surrogate import Surrogate
+from spikewright.times.integrate import Causal
 from spikewright.times.layer import Dense, Timed
 
 __all__ = ["build", "describe", "load_model", "save_model"]
@@ -49,7 +50,7 @@ def _table() -> dict[str, type]:
 
 def _abstract(kind: type) -> bool:
     """A base class, which names no part."""
-    return kind in (Temporal, IntegrateAndFire, Latency, Timing, Timed, Dense)
+    return kind in (Temporal, IntegrateAndFire, Latency, Timing, Timed, Dense, Causal)
 
 
 def _subclasses(base: type) -> list[type]:

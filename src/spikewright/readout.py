@@ -18,7 +18,19 @@ from spikewright.errors import ConfigError, expect
 from spikewright.neurons.parts import Factor, Leak
 from spikewright.times.signal import first_spikes
 
-__all__ = ["FirstSpike", "FirstSpikeZ", "LastMembrane", "MaxMembrane", "MeanMembrane", "NearestTime", "Rate", "Readout", "Timing", "Vote", "hits"]
+__all__ = [
+    "FirstSpike",
+    "FirstSpikeZ",
+    "LastMembrane",
+    "MaxMembrane",
+    "MeanMembrane",
+    "NearestTime",
+    "Rate",
+    "Readout",
+    "Timing",
+    "Vote",
+    "hits",
+]
 
 
 class Readout:
@@ -162,7 +174,9 @@ class NearestTime(Timing):
 
     def __post_init__(self) -> None:
         if not (self.times and all(math.isfinite(t) and t >= 0 for t in self.times)):
-            raise ConfigError(f"NearestTime: times are {self.times}, expected a finite time of at least 0 for each class")
+            raise ConfigError(
+                f"NearestTime: times are {self.times}, expected a finite time of at least 0 for each class"
+            )
 
     def of(self, times: Tensor) -> Tensor:
         return -torch.stack([(times - t).square().sum(-1) for t in self.times], -1)

@@ -11,7 +11,7 @@ from torch import nn
 
 from spikewright.errors import ConfigError
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Optimizer", "Schedule", "StepDecay"]
+__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Geometric", "Optimizer", "Schedule", "StepDecay"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,20 @@ class Cosine(Schedule):
     def curve(self, epoch: float, epochs: int) -> float:
         done = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
         return self.minimum + (1 - self.minimum) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class Geometric(Schedule):
+    """Falls by the same factor in every epoch, to `last` times the rate at the end."""
+
+    last: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "last", 0 < self.last <= 1, "a fraction of the learning rate, above 0 and at most 1")
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        return float(self.last ** min(1.0, max(0.0, epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
 
 
 @dataclass(frozen=True)

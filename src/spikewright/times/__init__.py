@@ -1,7 +1,7 @@
 """Layers that map spike times to spike times, `[B, ...]` with infinity for none, by exact or approximate gradients."""
 
-from spikewright.times.integrate import InstantIF
+from spikewright.times.integrate import BinaryIF, ExponentialIF, InstantIF, RampIF
 from spikewright.times.layer import Dense, Timed
 from spikewright.times.signal import first_spikes, raster
 
-__all__ = ["Dense", "InstantIF", "Timed", "first_spikes", "raster"]
+__all__ = ["BinaryIF", "Dense", "ExponentialIF", "InstantIF", "RampIF", "Timed", "first_spikes", "raster"]

@@ -15,7 +15,7 @@ __all__ = ["dense"]
 
 
 def dense(spec: str, data: Data, layer: Callable[[int, int], nn.Module], inputs: int | None = None) -> nn.Sequential:
-    """"400-10" -> flatten, fc1, fc2: a layer(inputs, neurons) for every number.
+    """ "400-10" -> flatten, fc1, fc2: a layer(inputs, neurons) for every number.
 
     Args:
         spec: numbers of neurons; the input's size may stand in front.

@@ -26,9 +26,7 @@ def spread(function: Callable[..., None], count: int, work: float, *arguments: A
         function(0, 0, count, *arguments)
         return
     cuts = [count * k // threads for k in range(threads + 1)]
-    others = [
-        _pool(threads).submit(function, k, cuts[k], cuts[k + 1], *arguments) for k in range(1, threads)
-    ]
+    others = [_pool(threads).submit(function, k, cuts[k], cuts[k + 1], *arguments) for k in range(1, threads)]
     function(0, 0, cuts[1], *arguments)
     for other in others:
         other.result()
