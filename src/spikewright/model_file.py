@@ -30,6 +30,7 @@ from spikewright.storage import load_pair, save_pair
 from spikewright.surrogate import Surrogate
 from spikewright.times.integrate import Causal
 from spikewright.times.layer import Dense, Timed
+from spikewright.times.lif import Leaky
 
 __all__ = ["build", "describe", "load_model", "save_model"]
 
@@ -50,7 +51,7 @@ def _table() -> dict[str, type]:
 
 def _abstract(kind: type) -> bool:
     """A base class, which names no part."""
-    return kind in (Temporal, IntegrateAndFire, Latency, Timing, Timed, Dense, Causal)
+    return kind in (Temporal, IntegrateAndFire, Latency, Timing, Timed, Dense, Causal, Leaky)
 
 
 def _subclasses(base: type) -> list[type]:

@@ -11,16 +11,10 @@ from torch import Tensor, nn
 
 from spikewright.errors import ConfigError, NumericError
 from spikewright.times import loops
-from spikewright.times.layer import Dense, backward
+from spikewright.times.layer import Dense, backward, positive
 from spikewright.times.threads import spread
 
 __all__ = ["BinaryIF", "Causal", "ExponentialIF", "InstantIF", "RampIF"]
-
-
-def _positive(owner: str, name: str, value: float, least: float = 0.0) -> float:
-    if not (math.isfinite(value) and value > least):
-        raise ConfigError(f"{owner}: {name} is {value}, expected a finite number above {least:g}")
-    return value
 
 
 class InstantIF(Dense):
@@ -48,8 +42,8 @@ class InstantIF(Dense):
         ahead: float = 0.0,
     ):
         super().__init__(in_features, out_features)
-        self.v_th = _positive(type(self).__name__, "v_th", v_th)
-        self.latency = _positive(type(self).__name__, "latency", latency, -1e-300)
+        self.v_th = positive(type(self).__name__, "v_th", v_th)
+        self.latency = positive(type(self).__name__, "latency", latency, -1e-300)
         self.normalize, self.ahead = normalize, ahead
         nn.init.uniform_(self.weight, 0, 20 * v_th / in_features)
 
@@ -105,7 +99,7 @@ class BinaryIF(InstantIF):
         scale_rate: float = 0.1,
     ):
         super().__init__(in_features, out_features, v_th, latency, normalize, ahead)
-        self.scale, self.scale_rate = _positive(type(self).__name__, "scale", scale), scale_rate
+        self.scale, self.scale_rate = positive(type(self).__name__, "scale", scale), scale_rate
         self.a = nn.Parameter(torch.tensor(float(scale)))
 
     def effective(self) -> Tensor:
@@ -137,7 +131,7 @@ class Causal(Dense):
 
     def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0):
         super().__init__(in_features, out_features)
-        self.v_th = _positive(type(self).__name__, "v_th", v_th)
+        self.v_th = positive(type(self).__name__, "v_th", v_th)
         if not 0 <= lift < math.inf:
             raise ConfigError(f"{type(self).__name__}: lift is {lift}, expected a finite number of at least 0")
         self.lift = lift
@@ -200,7 +194,7 @@ class ExponentialIF(Causal):
 
     def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0, tau_s: float = 10.0):
         super().__init__(in_features, out_features, v_th, lift)
-        self.tau_s = _positive(type(self).__name__, "tau_s", tau_s)
+        self.tau_s = positive(type(self).__name__, "tau_s", tau_s)
 
     def line(self, times: np.ndarray) -> np.ndarray:
         return np.exp(times / times.dtype.type(self.tau_s))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -15,9 +16,16 @@ from spikewright.errors import ConfigError, NumericError
 from spikewright.kernels import raised
 from spikewright.times.threads import spread
 
-__all__ = ["Dense", "Timed"]
+__all__ = ["Dense", "Timed", "backward", "positive"]
 
 Loop = Callable[..., None]
+
+
+def positive(owner: str, name: str, value: float, least: float = 0.0) -> float:
+    """`value` if it is finite and above `least`, else a ConfigError."""
+    if not (math.isfinite(value) and value > least):
+        raise ConfigError(f"{owner}: {name} is {value}, expected a finite number above {least:g}")
+    return value
 
 
 class Timed(nn.Module):
