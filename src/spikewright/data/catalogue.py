@@ -159,6 +159,13 @@ def _locate_digits(data_dir: Path | None) -> Path | None:
     return Path(package.origin).parent if package and package.origin else None
 
 
+def load_xor(data_dir: Path | None = None) -> Dataset:
+    """The four patterns of exclusive or, two values of 0 or 1 each; training and test set are the same."""
+    patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])[:, None, None]
+    labels = torch.tensor([0, 1, 1, 0])
+    return Dataset.from_tensors("xor", patterns, labels, patterns, labels, ("0", "1"))
+
+
 CATALOGUE: dict[str, Entry] = {
     "digits": Entry(
         load_digits, _locate_digits, (1437, 360), (1, 8, 8), DIGITS,
@@ -185,6 +192,10 @@ CATALOGUE: dict[str, Entry] = {
         load_nmnist, _locate_nmnist, (60_000, 10_000), (2, 34, 34), DIGITS,
         "by hand: Train.zip and Test.zip from Mendeley Data (1 GB)", "CC BY-SA 4.0",
         "Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades, 2015",
+    ),
+    "xor": Entry(
+        load_xor, lambda data_dir: Path(__file__).parent, (4, 4), (1, 1, 2), ("0", "1"),
+        "comes with the package", "public domain", "exclusive or, the four patterns",
     ),
 }  # fmt: skip
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikewright.errors import ConfigError
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Geometric", "Optimizer", "Schedule", "StepDecay"]
+__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Geometric", "Optimizer", "Polyak", "Rprop", "Schedule", "StepDecay"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,51 @@ class SGD(Optimizer):
         return torch.optim.SGD(
             parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
         )
+
+
+@dataclass(frozen=True)
+class Rprop(Optimizer):
+    """Only the sign of a gradient counts (Riedmiller & Braun 1993): a weight's step grows while it stays, else shrinks.
+
+    Args:
+        etas: factors of shrinking and growing.
+        smallest, largest: bounds of a step.
+    """
+
+    etas: tuple[float, float] = (0.5, 1.2)
+    smallest: float = 1e-6
+    largest: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "etas", 0 < self.etas[0] < 1 < self.etas[1] < math.inf, "one below 1 and one above")
+        _expect(self, "largest", 0 < self.smallest <= self.largest < math.inf, "smallest <= largest, above 0")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Rprop(parameters, self.lr, self.etas, (self.smallest, self.largest))
+
+
+@dataclass(frozen=True)
+class Polyak(Optimizer):
+    """Descent by min(lr, loss / |gradient|^2), a step that would bring a linear loss to 0 (Polyak 1969)."""
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return _Polyak(parameters, {"lr": self.lr, "weight_decay": self.weight_decay})
+
+
+class _Polyak(torch.optim.Optimizer):
+    """`step` needs the loss, as a closure that returns it."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        loss = None if closure is None else closure()
+        squares = sum(p.grad.square().sum() for g in self.param_groups for p in g["params"] if p.grad is not None)
+        for group in self.param_groups:
+            rate = group["lr"] if loss is None else (loss / (squares + 1e-12)).clamp(max=group["lr"])
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(rate * (p.grad + group["weight_decay"] * p))
+        return loss
 
 
 @dataclass(frozen=True)
