@@ -266,7 +266,9 @@ class PopulationLatency(Latency):
             raise ConfigError(f"PopulationLatency: fields is {self.fields!r}, expected a whole number of at least 3")
         for name in ("window", "gamma"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"PopulationLatency: {name} is {getattr(self, name)}, expected a finite number above 0")
+                raise ConfigError(
+                    f"PopulationLatency: {name} is {getattr(self, name)}, expected a finite number above 0"
+                )
         if not 0 <= self.least <= 1:
             raise ConfigError(f"PopulationLatency: least is {self.least}, expected a response between 0 and 1")
 

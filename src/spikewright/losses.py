@@ -18,7 +18,19 @@ from spikewright.errors import ConfigError, DataError
 from spikewright.neurons.parts import Euler
 from spikewright.snn import Run
 
-__all__ = ["CountMargin", "CrossEntropy", "EarlyCrossEntropy", "KernelSpikeMSE", "Loss", "OneEarly", "RateMSE", "RelativeTarget", "SquaredTime", "TimeLoss", "TimeMargin"]
+__all__ = [
+    "CountMargin",
+    "CrossEntropy",
+    "EarlyCrossEntropy",
+    "KernelSpikeMSE",
+    "Loss",
+    "OneEarly",
+    "RateMSE",
+    "RelativeTarget",
+    "SquaredTime",
+    "TimeLoss",
+    "TimeMargin",
+]
 
 
 class Loss:
@@ -147,9 +159,9 @@ class _Capped(torch.autograd.Function):
 class RelativeTarget(TimeLoss):
     """S4NN's targets, relative to the first output spike: mean over the batch of the norm of (target - time).
 
-    With t_min the earliest output, outputs less than `gamma` behind it are asked for t_min + gamma (at most T), the true
-    class for t_min, the others for what they did; if all are silent, the true class for T - gamma. The norm stands in
-    place of half its square because its gradient is the error divided by its norm, as in the authors' code.
+    With t_min the earliest output, outputs less than `gamma` behind it are asked for t_min + gamma (at most T), the
+    true class for t_min, the others for what they did; if all are silent, the true class for T - gamma. The norm stands
+    in place of half its square because its gradient is the error divided by its norm, as in the authors' code.
 
     Args:
         gamma: margin in steps.
@@ -188,7 +200,9 @@ class SquaredTime(TimeLoss):
 
     def __post_init__(self) -> None:
         if not (self.times and all(math.isfinite(t) and t >= 0 for t in self.times)):
-            raise ConfigError(f"SquaredTime: times are {self.times}, expected a finite time of at least 0 for each class")
+            raise ConfigError(
+                f"SquaredTime: times are {self.times}, expected a finite time of at least 0 for each class"
+            )
 
     def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
         _within("SquaredTime", "times", max(self.times), steps)
@@ -246,7 +260,7 @@ class TimeMargin(TimeLoss):
 
 @dataclass(frozen=True)
 class EarlyCrossEntropy(TimeLoss):
-    """Cross-entropy of a softmax over -t / tau, and alpha (exp(t_true / tau_early) - 1) for an early answer (EventProp).
+    """Cross-entropy of a softmax over -t / tau, and alpha (exp(t_true / tau_early) - 1) for an early one (EventProp).
 
     Args:
         tau: steps that make a difference.

@@ -66,7 +66,9 @@ ABSTRACT = (
     encode.Encoder,
     encode.Latency,
     readout.Readout,
+    readout.Timing,
     losses.Loss,
+    losses.TimeLoss,
     Leak,
     Reset,
 )
@@ -222,6 +224,9 @@ ENCODERS: dict[type, list[Case]] = {
         Case("LinearLatency", encode.LinearLatency),
         Case("LinearLatency-zero-last", partial(encode.LinearLatency, silent_zero=False)),
     ],
+    encode.RampLatency: [Case("RampLatency", partial(encode.RampLatency, 5.0, 0.2))],
+    encode.TwoTimes: [Case("TwoTimes", partial(encode.TwoTimes, 3.3))],
+    encode.PopulationLatency: [Case("PopulationLatency", partial(encode.PopulationLatency, 4, 5.0))],
 }
 READOUTS: dict[type, list[Case]] = {
     **{
@@ -238,6 +243,8 @@ LOSSES: dict[type, list[Case]] = {
         Case("CountMargin", losses.CountMargin),
         Case("CountMargin-low", partial(losses.CountMargin, 4.0, 1.0)),
     ],
+    losses.SquaredTime: [Case("SquaredTime", partial(losses.SquaredTime, (0.4, 0.1, 0.2, 0.3)))],
+    losses.OneEarly: [Case("OneEarly", partial(losses.OneEarly, 0.1, 0.5))],
 }
 
 
@@ -323,6 +330,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class Merged(nn.Module):
+    """All channels of an image in one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1, keepdim=True)
+
+
 def network(
     name: str,
     steps: int = 6,
@@ -334,7 +348,10 @@ def network(
     """A network of `NETWORKS` with fixed weights, in evaluation mode; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        snn = SNN(NETWORKS[name](), steps, encoder, read)
+        body = NETWORKS[name]()
+        if isinstance(encoder, encode.PopulationLatency):  # which hands on more channels
+            body = nn.Sequential(Merged(), body)
+        snn = SNN(body, steps, encoder, read)
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in snn.parameters():

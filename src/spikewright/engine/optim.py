@@ -11,7 +11,19 @@ from torch import Tensor, nn
 
 from spikewright.errors import ConfigError
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "Geometric", "Optimizer", "Polyak", "Rprop", "Schedule", "StepDecay"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "Geometric",
+    "Optimizer",
+    "Polyak",
+    "Rprop",
+    "Schedule",
+    "StepDecay",
+]
 
 
 @dataclass(frozen=True)

@@ -338,7 +338,7 @@ def _clip_rows(parameters: Iterable[nn.Parameter], most: float) -> None:
     for p in parameters:
         if p.grad is not None and p.dim() > 1:
             norm = p.grad.flatten(1).norm(dim=1).view(-1, *[1] * (p.dim() - 1))
-            p.grad.mul_((most / norm.clamp(min=most)))
+            p.grad.mul_(most / norm.clamp(min=most))
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:

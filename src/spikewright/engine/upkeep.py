@@ -27,14 +27,15 @@ class Upkeep:
 
 @dataclass(frozen=True)
 class Redraw(Upkeep):
-    """Draw the weights of hidden neurons that hardly fire anew from U(0, high) (S4NN).
+    """Draw the weights of hidden neurons that hardly fire anew from U(low, high) (S4NN).
 
     Args:
-        high: of the uniform distribution.
+        low, high: of the uniform distribution.
         least: share of the training samples for which a neuron must have fired.
         samples: how many of them are looked at.
     """
 
+    low: float
     high: float
     least: float = 0.001
     samples: int = 10_000
@@ -50,7 +51,7 @@ class Redraw(Upkeep):
         changed = 0
         for layer, times in zip(layers, fired, strict=True):
             idle = (times < self.least * count).nonzero()[:, 0]
-            fresh = torch.rand(len(idle), layer.in_features, generator=generator) * self.high
+            fresh = torch.rand(len(idle), layer.in_features, generator=generator) * (self.high - self.low) + self.low
             layer.weight[idle] = fresh.to(layer.weight)
             changed += len(idle)
         return changed

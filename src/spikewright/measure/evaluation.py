@@ -38,7 +38,9 @@ class Evaluation:
     Attributes:
         accuracy: share of samples whose true class scored strictly higher than every other: a tie is wrong.
         accuracy_by_step: the same had the network stopped after step 1, 2, ..., `steps`.
-        ties: samples in which several classes shared the top score at the end.
+        ties: samples in which several classes shared the top score at the end (all of them where no output fired).
+        decision_steps: steps until the answer is final, on average; all steps for a tie. Of networks that go by the
+            first output spike that is when it comes.
         samples, steps, params: how many images, steps and parameters.
         spikes_per_image: of all neuron layers.
         rates: spikes per neuron and step, by layer.
@@ -59,6 +61,7 @@ class Evaluation:
     accuracy: float
     accuracy_by_step: list[float]
     ties: int
+    decision_steps: float
     samples: int
     steps: int
     params: int
@@ -93,6 +96,7 @@ class Evaluation:
         ties = f", {self.ties:,} ties counted as wrong" if self.ties else ""
         rows = [
             ("accuracy", f"{100 * self.accuracy:.2f} % of {self.samples:,} samples after {self.steps} steps{ties}"),
+            ("decision", f"final after {self.decision_steps:,.1f} steps on average"),
             ("by step", "  ".join(f"{t}: {100 * self.accuracy_by_step[t - 1]:.2f}" for t in marks(self.steps))),
             ("parameters", f"{self.params:,}"),
             ("spikes", f"{self.spikes_per_image:,.1f} an image"),
@@ -153,7 +157,7 @@ def evaluate(
     with inference(snn):
         snn.materialise(run.sample(torch.arange(1)))
         with counting(snn) as counts, watching(snn) as spikes:
-            hits, ties = run.judge(batch, progress)
+            hits, ties, decided = run.judge(batch, progress)
         speed = run.speed(batch)
     accuracies = [hit / len(split) for hit in hits]
     figures = _costs(counts, spikes, len(split), steps, prices)
@@ -161,6 +165,7 @@ def evaluate(
         accuracy=accuracies[-1],
         accuracy_by_step=accuracies,
         ties=ties,
+        decision_steps=decided / len(split),
         samples=len(split),
         steps=steps,
         params=sum(p.numel() for p in snn.parameters()),
@@ -196,18 +201,19 @@ class _Run:
         with autocast(self.precision, self.device):
             return self.snn.scores(x, steps=self.steps, chunk=self.chunk, generator=generator)
 
-    def judge(self, batch: int, progress: Progress | None) -> tuple[list[int], int]:
-        """(samples right after every step, ties after the last)."""
-        hits, ties, done = torch.zeros(self.steps, dtype=torch.long), 0, 0
+    def judge(self, batch: int, progress: Progress | None) -> tuple[list[int], int, int]:
+        """(samples right after every step, ties after the last, steps until the answer is final, of all samples)."""
+        hits, ties, decided, done = torch.zeros(self.steps, dtype=torch.long), 0, 0, 0
         for indices in torch.arange(len(self.split)).split(batch):
             scores, target = self.scores(self.sample(indices)), self.split.labels[indices]
             right, tied = _judged(scores, target.to(scores.device))
             hits += right.sum(1).cpu()
             ties += int(tied.sum())
+            decided += int(_decided(scores).sum())
             done += len(indices)
             if progress:
                 progress(done, len(self.split))
-        return hits.tolist(), ties
+        return hits.tolist(), ties, decided
 
     def speed(self, batch: int) -> float:
         """Images per second of whole sequences, over leading batches until some seconds or samples have passed."""
@@ -234,6 +240,15 @@ def _judged(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         )
     last = scores[-1]
     return hits(scores, target), (last == last.amax(-1, keepdim=True)).sum(-1) > 1
+
+
+def _decided(scores: Tensor) -> Tensor:
+    """Steps after which the class on top at the end is on top alone and stays so: scores [T, B, C] -> [B]."""
+    steps, _, classes = scores.shape
+    top = scores.topk(min(2, classes), -1).values
+    alone = top[..., 0] > top[..., 1] if classes > 1 else torch.ones_like(top[..., 0], dtype=torch.bool)
+    same = alone & (scores.argmax(-1) == scores[-1].argmax(-1))
+    return (steps - same.flip(0).int().cumprod(0).sum(0) + 1).clamp(max=steps)
 
 
 def _costs(counts: Counts, spikes: dict[str, SpikeCount], images: int, steps: int, prices: CostTable) -> dict[str, Any]:

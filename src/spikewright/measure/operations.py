@@ -1,9 +1,9 @@
 """Synaptic operations, counted from the inputs that occurred and the synapses that exist.
 
-For every `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` a nonzero input value (for a dense layer of spike times, a time that
-is finite) costs one operation for every synapse it reaches. That fan-out is exact: at the edge of an image a pixel reaches fewer kernel positions, a stride skips some, and
-padding is no input. Whether the operation is an accumulate (AC) or a multiply-accumulate (MAC) is a property of the
-layer:
+For every `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` a nonzero input value costs one operation for every synapse it
+reaches, for a dense layer of spike times a time that is finite. That fan-out is exact: at the edge of an image a pixel
+reaches fewer kernel positions, a stride skips some, and padding is no input. Whether the operation is an accumulate
+(AC) or a multiply-accumulate (MAC) is a property of the layer:
 
 - *Events, ACs.* All inputs of the layer are whole multiples of one quantum, 9 at the most: spikes (0, 1), signed or
   scaled spikes, event counts, spikes through average pooling (k of 4, k of 9). Each unit is an event of its own that

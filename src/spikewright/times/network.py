@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -25,11 +26,8 @@ def dense(spec: str, data: Data, layer: Callable[[int, int], nn.Module], inputs:
     Raises ConfigError for tokens other than dense layers, or a last layer that is no multiple of the classes.
     """
     shape, classes = shape_and_classes(data, None)
-    parsed, size = parse(spec), inputs
-    if shape is not None and size is None:
-        size = 1
-        for length in shape:
-            size *= length
+    parsed = parse(spec)
+    size = inputs if inputs is not None or shape is None else math.prod(length or 1 for length in shape)
     tokens = list(parsed.tokens)
     if len(tokens) > 1 and isinstance(tokens[0], DenseToken) and tokens[0].plain and tokens[0].features == size:
         tokens.pop(0)

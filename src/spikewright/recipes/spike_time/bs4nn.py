@@ -23,7 +23,7 @@ from spikewright.times.network import dense
 @recipe(
     paper="Kheradpisheh, Mirsadeghi, Masquelier 2022",
     reports={"mnist": 97.0, "fashion-mnist": 87.3},
-    presets={"digits": {"arch": "200-10", "epochs": 20, "batch": 20}},
+    presets={"digits": {"arch": "200-10", "v_th": 25.0, "epochs": 20}},
 )
 @dataclass
 class BS4NN(Recipe):
@@ -32,7 +32,7 @@ class BS4NN(Recipe):
     Differences from S4NN as in the authors' code: black pixels fire at the last step (too late to make anything fire,
     but not to be learned from), a margin of 1 step, no error for an image at which all outputs are silent, no new draw
     of idle neurons. Ties are wrong here. --start paper draws the real weights from U(0, 5) and U(0, 48), so that all
-    signs begin as +1 and hidden neurons as copies of each other; --start signed, a variant, draws them around 0.
+    signs begin as +1 and hidden neurons as copies of each other; --start signed, a variant, draws U(-0.4, 0.6).
 
     --exact-paper-mode works image by image, with errors sent down through the weights already updated. (The authors
     draw images with replacement; here every image comes once an epoch.)
@@ -70,8 +70,10 @@ class BS4NN(Recipe):
         body = dense(self.arch, data, self._layer)
         layers = [m for m in body if isinstance(m, BinaryIF)]
         for layer in layers:
-            high = 48.0 if layer is layers[-1] else 5.0
-            nn.init.uniform_(layer.weight, 0 if self.start == "paper" or exact else -high, high)
+            if self.start == "paper" or exact:
+                nn.init.uniform_(layer.weight, 0, 48 if layer is layers[-1] else 5)
+            else:
+                nn.init.uniform_(layer.weight, -0.4, 0.6)
         snn = SNN(body, self.steps, LinearLatency(silent_zero=False), FirstSpike())
         yield Fit(
             snn,

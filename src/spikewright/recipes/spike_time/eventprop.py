@@ -18,14 +18,14 @@ from spikewright.phases import Fit, Phase
 from spikewright.readout import FirstSpike, MaxMembrane
 from spikewright.recipes import Recipe, recipe
 from spikewright.snn import SNN
-from spikewright.times import EventLIF, Potential
+from spikewright.times import Dense, EventLIF, Potential
 from spikewright.times.network import dense
 
 
 @recipe(
     paper="Wunderlich & Pehle 2021",
     reports={"mnist": 97.6},
-    presets={"digits": {"epochs": 30, "batch": 32, "lr": 5e-3}},
+    presets={"digits": {"epochs": 20, "batch": 20, "lr": 5e-3}},
 )
 @dataclass
 class EventProp(Recipe):
@@ -69,7 +69,8 @@ class EventProp(Recipe):
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         body = dense(self.arch, data, self._layer)
-        *hidden, last = (m for m in body if isinstance(m, EventLIF))
+        *hidden, first = (m for m in body if isinstance(m, EventLIF))
+        last: Dense = first
         for layer in hidden:
             layer.spikes_each = self.spikes_each
             nn.init.normal_(layer.weight, 4 / layer.in_features**0.5, 2 / layer.in_features**0.5)

@@ -23,7 +23,7 @@ from spikewright.times.network import dense
 @recipe(
     paper="Mostafa 2017",
     reports={"mnist": 97.55},
-    presets={"digits": {"arch": "100-10", "epochs": 20}},
+    presets={"digits": {"arch": "100-10", "epochs": 20, "batch": 20, "lr": 5e-3}},
 )
 @dataclass
 class Mostafa(Recipe):

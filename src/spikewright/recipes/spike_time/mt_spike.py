@@ -22,7 +22,7 @@ from spikewright.times.network import dense
 @recipe(
     paper="Liu et al. 2017 (reconstruction)",
     reports={"mnist": 99.1},
-    presets={"digits": {"arch": "100-10", "epochs": 20}},
+    presets={"digits": {"arch": "100-10", "epochs": 20, "batch": 20, "lr": 5e-3}},
 )
 @dataclass
 class MTSpike(Recipe):

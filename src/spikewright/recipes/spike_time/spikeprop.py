@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -27,23 +28,24 @@ from spikewright.times.network import dense
     reports={"xor": 100.0},
     presets={
         "xor": {"arch": "5-1", "epochs": 1000, "batch": 1, "stop_below": 0.25},
-        "digits": {"arch": "30-10", "terminals": 8, "variant": "rprop", "batch": 720, "epochs": 60},
+        "digits": {"arch": "30-10", "terminals": 8, "batch": 50, "epochs": 60},
         "mnist": {"terminals": 4, "batch": 100},
         "fashion-mnist": {"terminals": 4, "batch": 100},
     },
 )
 @dataclass
 class SpikeProp(Recipe):
-    """Exact gradients of first spike times; every connection has several terminals with delays and weights of their own.
+    """Exact gradients of first spike times; every connection has several terminals, each with its delay and weight.
 
     The response to a spike is (s / tau) exp(1 - s / tau). Values of 1 fire at 0, those of 0 at `window` (for exclusive
     or the same as the papers' 0 and 6 ms the other way round), a reference input at 0; --fields n spreads every value
     over n Gaussian receptive fields instead. A single output is asked for a time of its own for each class, from `late`
     for the first to `early` for the last; several outputs for `early` from the true class and `late` from the others.
-    Weights stay >= 0 and the last of the hidden neurons are inhibitory. A neuron silent for a whole batch gets a push of
-    0.01 on its weights. The papers' rate of 0.01 belongs to a larger threshold: with v_th = 1 it does not converge.
+    Weights stay >= 0 and the last of the hidden neurons are inhibitory. A neuron silent for a whole batch gets a push
+    of 0.01 on its weights. The papers' rate of 0.01 belongs to a larger threshold: with v_th = 1 it does not converge.
 
-    Variants: rprop (McKennoch 2006) goes by the gradient's sign; adaptive takes the step loss / |gradient|^2 up to
+    Variants: rprop (McKennoch 2006) goes by the sign of the whole training set's gradient (at most 1,000 samples a
+    step); adaptive takes the step loss / |gradient|^2 up to
     50 lr, a stand-in for SpikePropAd's formula, which could not be verified; multi (Booij & Nguyen 2005) lets hidden
     neurons fire several times, with responses exp(-s/4) - exp(-s/2), an after-potential of -exp(-s/4) and weights of
     either sign. Where a silent output gets a fake spike in that paper, it gets the push here.
@@ -91,7 +93,7 @@ class SpikeProp(Recipe):
         layers = [m for m in body.modules() if isinstance(m, EventLIF)]
         for layer in layers:
             self._draw(layer, hidden=layer is not layers[-1])
-        for before, layer in zip(layers, layers[1:], strict=False):
+        for before, layer in pairwise(layers):
             if self.variant == "multi":
                 before.spikes_each = self.spikes_each
             else:
@@ -107,10 +109,9 @@ class SpikeProp(Recipe):
             readout, loss = NearestTime(times), SquaredTime(times)
         snn = SNN(body, self.steps, encode, readout)
         floor = None if self.variant == "multi" else 0.0
+        batch = max(self.batch, min(len(data.train), 1000)) if self.variant == "rprop" else self.batch
         optimizer = self._optimizer()
-        yield Fit(
-            snn, loss, self.epochs, self.batch, optimizer, weight_floor=floor, stop_below=self.stop_below
-        )
+        yield Fit(snn, loss, self.epochs, batch, optimizer, weight_floor=floor, stop_below=self.stop_below)
 
     def _optimizer(self) -> Optimizer:
         match self.variant:
