@@ -33,6 +33,8 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(name: str) -> dict[str, Any]:
     """Small settings, as far as the recipe has such fields."""
+    if recipes.get(name).family == "spike-time":
+        return recipes.get(name).presets["digits"] | {"epochs": 60 if name == "spikeprop" else 12}
     known = {f.name for f in fields(recipes.get(name))}
     faster = {"lr": 5e-3, "schedule": "cosine", "steps": 5}
     return {k: v for k, v in (SMALL | faster).items() if k in known}

@@ -45,7 +45,9 @@ class Timed(nn.Module):
     def forward(self, times: Tensor) -> Tensor:
         """Times in, times out, inside the forward of an `SNN`."""
         clock = Clock.running(self)
-        clock.saw(self, all(finite(p) for p in self.parameters(recurse=False)))
+        if not all(finite(p) for p in self.parameters(recurse=False)):
+            clock.saw(self, False)
+            clock.check()
         return self.run(times, clock.steps)
 
 

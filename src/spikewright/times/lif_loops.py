@@ -82,7 +82,7 @@ def lif_forward(part, lo, hi, times, weight, v_th, tau_m, tau_s, steps, order, c
             gap = until - now
             active = 0
             for j in range(neurons):
-                if i[j] > v_th and fired[j] < most:
+                if fired[j] < most and i[j] > v_th and v[j] + (i[j] - v[j]) * gap / tau_m >= v_th:  # else out of reach
                     vj, ij, left, any_spike = v[j], i[j], gap, False
                     while fired[j] < most:
                         s = crossing(vj, ij, left, v_th, tau_m, tau_s)

@@ -28,7 +28,7 @@ from spikewright.times.network import dense
     reports={"xor": 100.0},
     presets={
         "xor": {"arch": "5-1", "epochs": 1000, "batch": 1, "stop_below": 0.25},
-        "digits": {"arch": "30-10", "terminals": 8, "batch": 50, "epochs": 60},
+        "digits": {"terminals": 4, "variant": "rprop", "lr": 1e-3, "window": 16.0, "early": 16.0, "late": 24.0},
         "mnist": {"terminals": 4, "batch": 100},
         "fashion-mnist": {"terminals": 4, "batch": 100},
     },
