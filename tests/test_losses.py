@@ -139,7 +139,7 @@ def of_times(loss, classes, steps=20):
 
 
 def test_relative_targets_by_hand():
-    # targets (6, 3, 9, 20) with the true class second: 4 -> 3, and 3 -> 6; all silent: T - gamma; then 2 -> 2, 5, 2 -> 5
+    # the true class second: 3 -> 6, 4 -> 3; all silent: 20 -> T - gamma; the true class third: the other 2 -> 5
     errors = [[3, -1, 0, 0], [0, 0, -3, 0], [0, 3, 0, 0]]
     value, grad = of_times(RelativeTarget(3.0), [1, 2, 2])
     assert value == pytest.approx(sum(math.hypot(*e) for e in errors) / 3)

@@ -245,7 +245,7 @@ class TimeMargin(TimeLoss):
     """
 
     on: float = 0.3
-    off: float = 0.6
+    off: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.on < self.off <= 1:

@@ -419,7 +419,12 @@ def test_one_sample_one_step_and_one_class_are_enough(case):
 @pytest.mark.parametrize("case", cases.encoder_cases(), ids=repr)
 def test_one_sample_one_step_and_one_output_are_enough_for_a_network(case):
     body = nn.Sequential(
-        nn.Flatten(), nn.Linear(64 * getattr(case.make(), "fields", 1), 1), Synapse(Factor(0.5)), LIF(v_th=0.05), nn.Linear(1, 1), TSSLNeuron()
+        nn.Flatten(),
+        nn.Linear(64 * getattr(case.make(), "fields", 1), 1),
+        Synapse(Factor(0.5)),
+        LIF(v_th=0.05),
+        nn.Linear(1, 1),
+        TSSLNeuron(),
     )
     snn = SNN(body, 1, case.make())
     assert snn(cases.images(snn.encode, 1, 1, F32)).shape == (1, 1)

@@ -34,7 +34,8 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def settings(name: str) -> dict[str, Any]:
     """Small settings, as far as the recipe has such fields."""
     if recipes.get(name).family == "spike-time":
-        return recipes.get(name).presets["digits"] | {"epochs": 60 if name == "spikeprop" else 12}
+        epochs = {"spikeprop": 60, "bs4nn": 25}.get(name, 15)
+        return recipes.get(name).presets["digits"] | {"epochs": epochs}
     known = {f.name for f in fields(recipes.get(name))}
     faster = {"lr": 5e-3, "schedule": "cosine", "steps": 5}
     return {k: v for k, v in (SMALL | faster).items() if k in known}
@@ -124,7 +125,8 @@ def test_all_steps_at_once_one_by_one_and_streamed_are_the_same(name: str) -> No
             for t in range(snn.steps):
                 torch.testing.assert_close(stream(x), whole[t], rtol=1e-12, atol=1e-12)
         rates = firing_rates(snn, x)
-        assert all(0.001 < rate < 0.99 for rate in rates.values()), rates
+        least = 0.05 / snn.steps if snn.timed else 0.001  # of one spike for the whole run
+        assert all(least < rate < 0.99 for rate in rates.values()), rates
     finally:
         snn.float()
 

@@ -234,7 +234,9 @@ def test_a_membrane_twice_as_slow_as_its_synapse_solves_a_quadratic():
     torch.testing.assert_close(out[late], torch.minimum(first, first_up)[late])
 
 
-@pytest.mark.parametrize("make", [lambda: InstantIF(40, 12, v_th=3.0), lambda: ExponentialIF(40, 12), lambda: RampIF(40, 12)])
+@pytest.mark.parametrize(
+    "make", [lambda: InstantIF(40, 12, v_th=3.0), lambda: ExponentialIF(40, 12), lambda: RampIF(40, 12)]
+)
 def test_a_neuron_fires_at_the_first_crossing_of_its_potential(make):
     layer, t = drawn(make(), -0.2, 0.5), times(5, 40, whole=True)
     out = layer.run(t, 40).detach()
@@ -275,7 +277,9 @@ def test_times_shift_with_their_inputs():
 
 
 @pytest.mark.parametrize(
-    "layer", [InstantIF(5, 3), ExponentialIF(5, 3, lift=2.0), RampIF(5, 3, lift=2.0), EventLIF(5, 3, push=2.0)], ids=repr
+    "layer",
+    [InstantIF(5, 3), ExponentialIF(5, 3, lift=2.0), RampIF(5, 3, lift=2.0), EventLIF(5, 3, push=2.0)],
+    ids=repr,
 )
 def test_silent_neurons_give_no_nan_and_are_lifted(layer):
     layer = drawn(layer, -0.1, 0.01)

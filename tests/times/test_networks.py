@@ -185,7 +185,10 @@ def test_a_raster_of_leaky_neurons_fires_close_to_the_events():
     snn, x, fine = network("lif"), images(4), 200
     times = snn.encode.times(x, STEPS).flatten(1)
     for layer in (snn.body.fc1, snn.body.fc2):
-        arrived = sum(sw.times.raster(t * fine, 0, STEPS * fine).double() for t in times.reshape(4, -1, layer.in_features).unbind(1))
+        arrived = sum(
+            sw.times.raster(t * fine, 0, STEPS * fine).double()
+            for t in times.reshape(4, -1, layer.in_features).unbind(1)
+        )
         current, _ = sw.Synapse(sw.ExactJump(3.0 * fine)).run(arrived @ layer.weight.detach().t())
         spikes, _ = sw.LIF(leak=sw.Exact(8.0 * fine)).run(current)
         found = layer.run(times, STEPS).detach().reshape(4, -1, layer.out_features)
@@ -211,7 +214,7 @@ def test_signals_that_do_not_fit_are_named():
         SNN(nn.Sequential(nn.Flatten(), Potential(64, 5), InstantIF(5, 3)), 8, LinearLatency(), Rate())
     with pytest.raises(ConfigError, match="dense: expected numbers of neurons"):
         dense("16C3-10", (1, 8, 8), InstantIF)
-    with pytest.raises(ConfigError, match="does not fit|takes 64 inputs"):
+    with pytest.raises(ConfigError, match=r"does not fit|takes 64 inputs"):
         network("instant", torch.float32)(torch.rand(2, 1, 5, 5))
 
 
@@ -221,7 +224,7 @@ def test_a_weight_that_is_not_finite_is_named(name, value):
     snn = network(name)
     weight = next(p for n, p in snn.body.named_parameters() if "weight" in n)
     weight.data[0, 0] = value
-    with pytest.raises(NumericError, match="(fc1|1)' .* is NaN or infinite"):
+    with pytest.raises(NumericError, match=r"(fc1|1)' .* is NaN or infinite"):
         snn(images(2))
 
 
@@ -283,5 +286,7 @@ def test_weights_stay_above_their_floor():
 def test_rows_are_clipped():
     before, _ = trained(optimizer=sw.optim.SGD(1e-9, momentum=0.0), epochs=1)
     after, _ = trained(optimizer=sw.optim.SGD(1.0, momentum=0.0), epochs=1, clip_rows=0.01)
-    moved = torch.cat([(a - b).detach().norm(dim=1) for a, b in zip(after.parameters(), before.parameters(), strict=True)])
+    moved = torch.cat(
+        [(a - b).detach().norm(dim=1) for a, b in zip(after.parameters(), before.parameters(), strict=True)]
+    )
     assert 0 < moved.max() <= 0.0101

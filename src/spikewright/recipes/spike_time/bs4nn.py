@@ -23,7 +23,7 @@ from spikewright.times.network import dense
 @recipe(
     paper="Kheradpisheh, Mirsadeghi, Masquelier 2022",
     reports={"mnist": 97.0, "fashion-mnist": 87.3},
-    presets={"digits": {"arch": "200-10", "v_th": 25.0, "epochs": 20}},
+    presets={"digits": {"arch": "200-10", "v_th": 25.0, "epochs": 25, "batch": 20, "lr_scale": 20.0}},
 )
 @dataclass
 class BS4NN(Recipe):

@@ -47,9 +47,9 @@ class MTSpike(Recipe):
     """Firing threshold."""
     gain: float = 4.0
     """A neuron's weights sum up to about gain at the beginning."""
-    on: float = 0.4
+    on: float = 0.3
     """Share of T by which the true class should fire."""
-    off: float = 0.7
+    off: float = 0.5
     """Share of T before which the other classes should not."""
     lift: float = 0.01
     """Gradient that raises the weights of a neuron whose sum is not positive."""
