@@ -7,7 +7,22 @@ import pytest
 import torch
 from cases import F64
 
-from spikewright.losses import CountMargin, CrossEntropy, KernelSpikeMSE, LastOutput, OwnScore, RateMSE, Tempotron
+from spikewright.errors import ConfigError
+from spikewright.losses import (
+    CountMargin,
+    CrossEntropy,
+    EarlyCrossEntropy,
+    KernelSpikeMSE,
+    LastOutput,
+    OneEarly,
+    OwnScore,
+    RateMSE,
+    RelativeTarget,
+    SquaredTime,
+    Tempotron,
+    TimeLoss,
+    TimeMargin,
+)
 from spikewright.snn import Run
 
 STEPS, BATCH, CLASSES = 7, 4, 5
@@ -108,9 +123,12 @@ def test_every_loss_is_lower_for_the_right_class():
     out = torch.zeros(20, 1, 3, dtype=F64)
     out[1::2, 0, 2] = 1
     run = Run(out, out.cumsum(0) / 20)
+    early = Run(torch.tensor([[[16.0, 12.0, 8.0]]], dtype=F64), run.scores)
     for loss in (case.make() for case in cases.loss_cases()):
-        if not isinstance(loss, LastOutput):  # the body computes that one
-            assert loss(run, torch.tensor([2])) < loss(run, torch.tensor([0])), loss
+        if isinstance(loss, (LastOutput, SquaredTime)):  # the body computes the one, the other asks all for one time
+            continue
+        seen = early if isinstance(loss, TimeLoss) else run
+        assert loss(seen, torch.tensor([2])) < loss(seen, torch.tensor([0])), loss
 
 
 def test_the_last_output_is_the_mean_of_what_the_body_says():
@@ -118,15 +136,73 @@ def test_the_last_output_is_the_mean_of_what_the_body_says():
     assert LastOutput()(Run(out, out), torch.tensor([0, 1, 2])) == out[-1, :, -1].mean()
 
 
+TIMES = torch.tensor([[3.0, 4.0, 9.0, math.inf], [math.inf] * 4, [5.0, 2.0, 2.0, 7.0]], dtype=F64)
+
+
+def of_times(loss, classes, steps=20):
+    times = TIMES.clone().requires_grad_()
+    value = loss(Run(times[None], torch.zeros(steps, 3, 4, dtype=F64)), torch.tensor(classes))
+    (grad,) = torch.autograd.grad(value, times)
+    return value.item(), grad
+
+
+def test_relative_targets_by_hand():
+    # the true class second: 3 -> 6, 4 -> 3; all silent: 20 -> T - gamma; the true class third: the other 2 -> 5
+    errors = [[3, -1, 0, 0], [0, 0, -3, 0], [0, 3, 0, 0]]
+    value, grad = of_times(RelativeTarget(3.0), [1, 2, 2])
+    assert value == pytest.approx(sum(math.hypot(*e) for e in errors) / 3)
+    for e, g in zip(errors, grad.tolist(), strict=True):  # the authors' normalised error, shared by the batch
+        assert g == pytest.approx([-x / math.hypot(*e) / 3 for x in e])
+    value, grad = of_times(RelativeTarget(3.0, skip_silent=True), [1, 2, 2])
+    assert not grad[1].any() and grad[0].any()
+
+
+def test_an_image_without_error_has_a_gradient_of_0():
+    run = Run(torch.tensor([[[2.0, 9.0]]], requires_grad=True), torch.zeros(20, 1, 2))
+    loss = RelativeTarget()(run, torch.tensor([0]))
+    (grad,) = torch.autograd.grad(loss, run.out)
+    assert loss == 0 and not grad.any()
+
+
+def test_squared_times_by_hand():
+    value, grad = of_times(SquaredTime((16.0, 10.0)), [1, 0, 1])
+    ends = TIMES.clamp(max=20)  # a silent output is one at T, and has a gradient
+    wanted = torch.tensor([[10.0], [16.0], [10.0]], dtype=F64)
+    assert value == pytest.approx(0.5 * float((ends - wanted).square().sum()))
+    torch.testing.assert_close(grad, ends - wanted)
+    value, grad = of_times(OneEarly(4.0, 8.0), [1, 0, 1])
+    wanted = torch.full_like(TIMES, 8.0)
+    wanted[[0, 1, 2], [1, 0, 1]] = 4.0
+    assert value == pytest.approx(0.5 * float((ends - wanted).square().sum()))
+    torch.testing.assert_close(grad, ends - wanted)
+
+
+def test_time_margins_by_hand():
+    value, grad = of_times(TimeMargin(0.2, 0.5), [1, 2, 3])  # shares .15 .2 .45 1; 1 1 1 1; .25 .1 .1 .35
+    errors = [0.35, 0, 0.05, 0, 0, 0, 0.8, 0, 0.25, 0.4, 0.4, 0.15]
+    assert value == pytest.approx(sum(e * e for e in errors) / 3)
+    assert (grad[0, :3] <= 0).all() and grad[1, 2] > 0 and grad[2, 3] > 0
+
+
+def test_early_cross_entropy_by_hand():
+    value, _ = of_times(EarlyCrossEntropy(2.0, 0.01, 10.0), [1, 2, 3])
+    total = 0.0
+    for row, c in zip(TIMES.clamp(max=20).tolist(), [1, 2, 3], strict=True):
+        total += -math.log(math.exp(-row[c] / 2) / sum(math.exp(-t / 2) for t in row))
+        total += 0.01 * (math.exp(row[c] / 10) - 1)
+    assert value == pytest.approx(total / 3)
+
+
+@pytest.mark.parametrize("loss", [SquaredTime((16.0, 10.0, 1.0)), OneEarly(2.0, 16.0)], ids=repr)
+def test_a_wanted_time_after_the_end_is_refused(loss):
+    with pytest.raises(ConfigError, match=r"16, after the end of the run: expected below its 12 steps"):
+        of_times(loss, [0, 1, 0], steps=12)
+
+
 def test_the_tests_above_cover_every_loss():
     assert set(cases.listed(cases.losses.Loss)) == {
-        CrossEntropy,
-        RateMSE,
-        KernelSpikeMSE,
-        CountMargin,
-        LastOutput,
-        OwnScore,
-        Tempotron,
+        *(CrossEntropy, RateMSE, KernelSpikeMSE, CountMargin, LastOutput, OwnScore, Tempotron),
+        *(RelativeTarget, SquaredTime, OneEarly, TimeMargin, EarlyCrossEntropy),
     }
 
 

@@ -1,5 +1,7 @@
 """Readouts against their definitions written out with plain loops."""
 
+import math
+
 import cases
 import pytest
 import torch
@@ -9,7 +11,18 @@ from spikewright import readout
 from spikewright.errors import ConfigError
 from spikewright.measure.trains import van_rossum
 from spikewright.neurons import Euler, Exact, Factor
-from spikewright.readout import LastMembrane, MaxMembrane, MeanMembrane, NearestTrain, Rate, Threshold, Vote
+from spikewright.readout import (
+    FirstSpike,
+    FirstSpikeZ,
+    LastMembrane,
+    MaxMembrane,
+    MeanMembrane,
+    NearestTime,
+    NearestTrain,
+    Rate,
+    Threshold,
+    Vote,
+)
 
 STEPS, BATCH, OUTPUTS = 15, 3, 6
 
@@ -84,9 +97,34 @@ def test_stopping_early_gives_the_scores_there(case):
 
 
 def test_the_table_covers_every_readout():
-    others = {Vote, NearestTrain, Threshold}  # tested on their own
+    others = {Vote, NearestTrain, Threshold, FirstSpike, FirstSpikeZ, NearestTime}  # tested on their own
     others |= {readout.Recent, readout.NHot, readout.SpikingSoftmax, readout.Leading}
     assert {type(r) for r in PLAIN} | others == set(cases.listed(cases.readout.Readout))
+
+
+@pytest.mark.parametrize("read", [FirstSpike(2.0), FirstSpikeZ(4.0), NearestTime((3.0, 9.0))], ids=repr)
+def test_the_first_spikes_decide_in_a_raster_and_in_times(read):
+    spikes = outputs()
+    times = torch.full((BATCH, OUTPUTS), math.inf, dtype=F64)
+    for t in range(STEPS):
+        times = torch.where((spikes[t] != 0) & times.isinf(), float(t), times)
+    scores, _ = read.run(spikes)
+    assert torch.equal(scores, read.at(times, 0, STEPS))
+    for t in range(STEPS):
+        for b in range(BATCH):
+            seen = [x if x <= t else t + 1.0 for x in times[b].tolist()]
+            if isinstance(read, NearestTime):
+                wanted = [-sum((x - c) ** 2 for x in seen) for c in read.times]
+            elif isinstance(read, FirstSpikeZ):
+                wanted = [-math.exp(x / 4) for x in seen]
+            else:
+                wanted = [-x / 2 for x in seen]
+            assert scores[t, b].tolist() == pytest.approx(wanted)
+
+
+def test_before_the_first_spike_all_outputs_are_equal():
+    scores = FirstSpike().at(torch.tensor([[5.5, math.inf]]), 0, 8)
+    assert (scores[:5, 0, 0] == scores[:5, 0, 1]).all() and (scores[5:, 0, 0] > scores[5:, 0, 1]).all()
 
 
 def test_membranes_may_stay_below_zero():

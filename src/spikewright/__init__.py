@@ -10,7 +10,7 @@ print(sw.evaluate(snn, data.test))
 
 __version__ = "0.1.0"
 
-from spikewright import data, encode, errors, fronts, losses, measure, neurons, plasticity, readout, surrogate
+from spikewright import data, encode, errors, fronts, losses, measure, neurons, plasticity, readout, surrogate, times
 from spikewright.arch import arch
 from spikewright.clock import Clock, Temporal
 from spikewright.conversion import conversion, convert
@@ -79,5 +79,6 @@ __all__ = [
     "readout",
     "resume",
     "surrogate",
+    "times",
     "train",
 ]

@@ -101,6 +101,10 @@ class Clock:
             self.left[key] = state
         return out
 
+    def saw(self, module: nn.Module, fine: bool) -> None:
+        """Note whether all numbers that `module` works with are finite, for `check`."""
+        self._finite.append((module, fine))
+
     def _name(self, module: nn.Module) -> str:
         named = self.root.named_modules() if self.root is not None else ()
         return f"{next((n for n, m in named if m is module), '?')!r} ({type(module).__name__})"

@@ -18,6 +18,7 @@ from spikewright.errors import ConfigError, DataError, expect
 from spikewright.events import bernoulli
 from spikewright.fronts import Front
 from spikewright.kernels import raised
+from spikewright.times.signal import raster
 
 __all__ = [
     "Bernoulli",
@@ -33,7 +34,10 @@ __all__ = [
     "Normalized",
     "Poisson",
     "Population",
+    "PopulationLatency",
+    "RampLatency",
     "RankOrder",
+    "TwoTimes",
     "WeightedPhase",
     "scheme",
 ]
@@ -197,16 +201,26 @@ class Poisson(Encoder):
 
 
 class Latency(Encoder):
-    """Time to first spike: each input fires once, the stronger the earlier. Subclasses give the times."""
+    """Time to first spike: each input fires once, the stronger the earlier. Subclasses give the times.
+
+    It speaks both kinds of signal: a raster of the times' whole steps, or to a body of `Timed` layers the times.
+    """
 
     def times(self, x: Tensor, steps: int) -> Tensor:
-        """Spike step of every value, 0 .. steps - 1, infinity for none: x [B, ...] -> [B, ...]."""
+        """Spike time of every value, from 0 to below `steps`, infinity for none: x [B, ...] in 0..1 -> [B, ...].
+
+        Raises DataError for other values.
+        """
+        _expect_unit(type(self).__name__, x)
+        times = self.of(x, steps)
+        return torch.where(times < steps, times, math.inf)
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        """The times themselves, which is what a subclass writes."""
         raise NotImplementedError
 
     def run(self, x: Tensor, start: int, stop: int, steps: int, seed: int = 0) -> Tensor:
-        _expect_unit(type(self).__name__, x)
-        at = torch.arange(start, stop, device=x.device).view(-1, *[1] * x.dim())
-        return (self.times(raised(x), steps) == at).to(x.dtype)
+        return raster(self.times(raised(x), steps), start, stop).to(x.dtype)
 
     @staticmethod
     def first(spikes: Tensor) -> Tensor:
@@ -225,7 +239,7 @@ class LinearLatency(Latency):
 
     silent_zero: bool = True
 
-    def times(self, x: Tensor, steps: int) -> Tensor:
+    def of(self, x: Tensor, steps: int) -> Tensor:
         t = torch.floor((1 - x) * (steps - 1))
         return torch.where(x > 0, t, math.inf) if self.silent_zero else t
 
@@ -251,12 +265,12 @@ class LogLatency(Latency):
         if not 0 < self.theta < 1:
             raise ConfigError(f"LogLatency: theta is {self.theta}, expected a threshold between 0 and 1")
 
-    def times(self, x: Tensor, steps: int) -> Tensor:
+    def of(self, x: Tensor, steps: int) -> Tensor:
         # Counted from the first possible spike, that of x = 1, so that the strongest input fires at step 0.
         first = self.tau * math.log(1 / (1 - self.theta))
         t = self.tau * torch.log(x / (x - self.theta)) - first
         t = torch.floor(t.clamp(min=0))
-        return torch.where((x > self.theta) & (t < steps), t, math.inf)
+        return torch.where(x > self.theta, t, math.inf)
 
     def decode(self, spikes: Tensor) -> Tensor:
         t = self.first(spikes) - self.tau * math.log(1 - self.theta)
@@ -281,7 +295,7 @@ class RankOrder(Latency):
         if self.front is not None:
             expect("RankOrder", "front", self.front, Front)
 
-    def times(self, x: Tensor, steps: int) -> Tensor:
+    def of(self, x: Tensor, steps: int) -> Tensor:
         x = x if self.front is None else self.front(x)
         values, order = x.flatten(1).sort(dim=1, descending=True, stable=True)
         firing = values > 0
@@ -477,7 +491,7 @@ class Population(Latency):
         sigma = 1 / (self.beta * (self.m - 2))
         return torch.exp(-((x[:, :, None] - mu) ** 2) / (2 * sigma**2)).flatten(1, 2)
 
-    def times(self, x: Tensor, steps: int) -> Tensor:
+    def of(self, x: Tensor, steps: int) -> Tensor:
         t = torch.round((steps - 1) * (1 - self.activity(x)))
         return torch.where(t < max(self.cut * (steps - 1), 0.5), t, math.inf)
 
@@ -486,6 +500,92 @@ class Population(Latency):
         a = (1 - self.first(spikes) / max(1, len(spikes) - 1)).clamp(min=0).unflatten(1, (-1, self.m))
         mu = torch.tensor(self.centres, dtype=a.dtype, device=a.device).view(-1, *[1] * (a.dim() - 3))
         return (a * mu).sum(2) / a.sum(2).clamp(min=1e-9)
+
+
+@dataclass(frozen=True)
+class RampLatency(Latency):
+    """t = window (1 - x), not rounded to steps, for x >= least; else never.
+
+    Args:
+        window: steps over which the values are spread.
+        least: values below it never fire; 0: all fire.
+    """
+
+    window: float = 20.0
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window < math.inf:
+            raise ConfigError(f"RampLatency: window is {self.window}, expected a finite number of steps above 0")
+        if not 0 <= self.least <= 1:
+            raise ConfigError(f"RampLatency: least is {self.least}, expected a value between 0 and 1")
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        return torch.where(x >= self.least, self.window * (1 - x), math.inf)
+
+
+@dataclass(frozen=True)
+class TwoTimes(Latency):
+    """t = 0 for x above the threshold, `late` for the others (Mostafa 2017: late = tau_s ln 6).
+
+    Args:
+        late: steps.
+        threshold: of the values.
+    """
+
+    late: float = 17.9
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.late < math.inf:
+            raise ConfigError(f"TwoTimes: late is {self.late}, expected a finite number of steps above 0")
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(f"TwoTimes: threshold is {self.threshold}, expected a value from 0 to below 1")
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        return torch.where(x > self.threshold, 0.0, float(self.late)).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class PopulationLatency(Latency):
+    """Overlapping Gaussian receptive fields (Bohte et al. 2002): x [B, C, ...] -> [B, C * fields, ...].
+
+    Field k of n has its centre at (2k - 3) / (2 (n - 2)), k = 1 .. n, and the width 1 / (gamma (n - 2)); a response r
+    fires at window (1 - r), one below `least` never.
+
+    Args:
+        fields: n, at least 3.
+        window: steps over which the responses are spread.
+        gamma: how narrow the fields are.
+        least: weakest response that fires.
+    """
+
+    fields: int = 12
+    window: float = 20.0
+    gamma: float = 1.5
+    least: float = 0.1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fields, bool) or not isinstance(self.fields, int) or self.fields < 3:
+            raise ConfigError(f"PopulationLatency: fields is {self.fields!r}, expected a whole number of at least 3")
+        for name in ("window", "gamma"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"PopulationLatency: {name} is {getattr(self, name)}, expected a finite number above 0"
+                )
+        if not 0 <= self.least <= 1:
+            raise ConfigError(f"PopulationLatency: least is {self.least}, expected a response between 0 and 1")
+
+    @property
+    def cells(self) -> int:
+        return self.fields
+
+    def of(self, x: Tensor, steps: int) -> Tensor:
+        k = torch.arange(1, self.fields + 1, device=x.device, dtype=x.dtype)
+        centres = ((2 * k - 3) / (2 * (self.fields - 2))).view(-1, *[1] * (x.dim() - 2))
+        away = (x.unsqueeze(2) - centres) * (self.gamma * (self.fields - 2))
+        response = torch.exp(-0.5 * away.square()).flatten(1, 2)
+        return torch.where(response >= self.least, self.window * (1 - response), math.inf)
 
 
 _SCHEMES: dict[str, Encoder] = {

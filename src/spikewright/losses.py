@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,12 +21,18 @@ from spikewright.snn import Run
 __all__ = [
     "CountMargin",
     "CrossEntropy",
+    "EarlyCrossEntropy",
     "KernelSpikeMSE",
     "LastOutput",
     "Loss",
+    "OneEarly",
     "OwnScore",
     "RateMSE",
+    "RelativeTarget",
+    "SquaredTime",
     "Tempotron",
+    "TimeLoss",
+    "TimeMargin",
 ]
 
 
@@ -160,3 +167,167 @@ class Tempotron(Loss):
         should = target[:, None] == (1 if neurons == 1 else torch.arange(neurons, device=target.device))
         wrong = (top >= self.v_th) != should
         return torch.where(wrong, torch.where(should, self.v_th - top, top - self.v_th), 0).sum() / len(top)
+
+
+class TimeLoss(Loss):
+    """Base of the losses of spike times. Subclasses write `of_times`.
+
+    An output that did not fire counts as one that fired at T, and takes a gradient like one; what a silent neuron does
+    with it is its layer's affair.
+    """
+
+    def of(self, run: Run, target: Tensor) -> Tensor:
+        steps = float(len(run.scores))
+        return self.of_times(_Capped.apply(run.out[0], steps), target, steps)
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        """The loss of the outputs' times [B, F], all finite, and the classes [B]; `steps` is T."""
+        raise NotImplementedError
+
+
+class _Capped(torch.autograd.Function):
+    """min(times, T), with the gradient of times."""
+
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, steps: float) -> Tensor:  # type: ignore[override]
+        return times.clamp(max=steps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad, None
+
+
+@dataclass(frozen=True)
+class RelativeTarget(TimeLoss):
+    """S4NN's targets, relative to the first output spike: mean over the batch of the norm of (target - time).
+
+    With t_min the earliest output, outputs less than `gamma` behind it are asked for t_min + gamma (at most T), the
+    true class for t_min, the others for what they did; if all are silent, the true class for T - gamma. The norm stands
+    in place of half its square because its gradient is the error divided by its norm, as in the authors' code.
+
+    Args:
+        gamma: margin in steps.
+        skip_silent: let a sample pass without error when all outputs are silent (BS4NN's code).
+    """
+
+    gamma: float = 3.0
+    skip_silent: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < math.inf:
+            raise ConfigError(f"RelativeTarget: gamma is {self.gamma}, expected a finite margin above 0 steps")
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        with torch.no_grad():
+            first = times.amin(-1, keepdim=True)
+            silent = first >= steps
+            wanted = torch.where(times - first < self.gamma, (first + self.gamma).clamp(max=steps), times)
+            late = torch.full_like(first, steps if self.skip_silent else steps - self.gamma)
+            true = F.one_hot(target, times.shape[-1]).bool()
+            wanted = torch.where(true, torch.where(silent, late, first), wanted)
+        error = (wanted - times).square().sum(-1)
+        return torch.where(error > 0, error, 1.0).sqrt().mul(error > 0).mean()
+
+
+@dataclass(frozen=True)
+class SquaredTime(TimeLoss):
+    """1/2 sum over outputs and batch of (t - wanted)^2 (SpikeProp), every class having a time for all outputs.
+
+    Args:
+        times: the wanted time of each class, steps.
+    """
+
+    times: tuple[float, ...] = (16.0, 10.0)
+    summed = True
+
+    def __post_init__(self) -> None:
+        if not (self.times and all(math.isfinite(t) and t >= 0 for t in self.times)):
+            raise ConfigError(
+                f"SquaredTime: times are {self.times}, expected a finite time of at least 0 for each class"
+            )
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        _within("SquaredTime", "times", max(self.times), steps)
+        if target.numel() and int(target.max()) >= len(self.times):
+            raise ConfigError(f"SquaredTime: there are {len(self.times)} times, expected one for each class")
+        wanted = torch.tensor(self.times, device=times.device, dtype=times.dtype)[target]
+        return 0.5 * (times - wanted[:, None]).square().sum()
+
+
+@dataclass(frozen=True)
+class OneEarly(TimeLoss):
+    """1/2 sum over outputs and batch of (t - wanted)^2 (SpikeProp): the true class early, the others late.
+
+    Args:
+        early, late: wanted times, steps.
+    """
+
+    early: float = 10.0
+    late: float = 16.0
+    summed = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.early < self.late < math.inf:
+            raise ConfigError(f"OneEarly: early {self.early} and late {self.late}: expected 0 <= early < late, finite")
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        _within("OneEarly", "late", self.late, steps)
+        true = F.one_hot(target, times.shape[-1]).bool()
+        wanted = torch.full_like(times, self.late).masked_fill(true, self.early)
+        return 0.5 * (times - wanted).square().sum()
+
+
+@dataclass(frozen=True)
+class TimeMargin(TimeLoss):
+    """Only late true classes and early others have an error: mean over the batch of the sum of its squares (MT-Spike).
+
+    Args:
+        on: the true class should fire by then, as a share of T.
+        off: the others not before, as a share of T.
+    """
+
+    on: float = 0.3
+    off: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.on < self.off <= 1:
+            raise ConfigError(f"TimeMargin: on {self.on} and off {self.off}: expected 0 <= on < off <= 1")
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        true = F.one_hot(target, times.shape[-1]).bool()
+        share = times / steps
+        error = torch.where(true, (share - self.on).clamp(min=0), (self.off - share).clamp(min=0))
+        return error.square().sum(-1).mean()
+
+
+@dataclass(frozen=True)
+class EarlyCrossEntropy(TimeLoss):
+    """Cross-entropy of a softmax over -t / tau, and alpha (exp(t_true / tau_early) - 1) for an early one (EventProp).
+
+    Args:
+        tau: steps that make a difference.
+        alpha: weight of the second part.
+        tau_early: its time constant, steps.
+    """
+
+    tau: float = 2.0
+    alpha: float = 0.01
+    tau_early: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("tau", "tau_early"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"EarlyCrossEntropy: {name} is {getattr(self, name)}, expected a finite time above 0")
+        if not 0 <= self.alpha < math.inf:
+            raise ConfigError(f"EarlyCrossEntropy: alpha is {self.alpha}, expected a finite weight of at least 0")
+
+    def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        true = times.gather(1, target[:, None])
+        return F.cross_entropy(-times / self.tau, target) + self.alpha * torch.expm1(true / self.tau_early).mean()
+
+
+def _within(owner: str, name: str, time: float, steps: float) -> None:
+    if time >= steps:
+        raise ConfigError(
+            f"{owner}: {name} reach to {time:g}, after the end of the run: expected below its {steps:g} steps"
+        )

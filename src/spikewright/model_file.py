@@ -20,6 +20,7 @@ import spikewright.arch
 import spikewright.classifiers
 import spikewright.convert
 import spikewright.neurons
+import spikewright.times
 from spikewright.clock import Temporal
 from spikewright.encode import Encoder, Latency
 from spikewright.errors import ConfigError, ModelFileError, expect
@@ -27,10 +28,13 @@ from spikewright.fronts import Front
 from spikewright.neurons.biological import Biological
 from spikewright.neurons.integrate_and_fire import IntegrateAndFire
 from spikewright.neurons.parts import Leak, Reset
-from spikewright.readout import Readout
+from spikewright.readout import Readout, Timing
 from spikewright.snn import SNN
 from spikewright.storage import load_pair, save_pair
 from spikewright.surrogate import Surrogate
+from spikewright.times.integrate import Causal
+from spikewright.times.layer import Dense, Timed
+from spikewright.times.lif import Leaky
 
 __all__ = ["build", "describe", "load_model", "save_model"]
 
@@ -52,7 +56,8 @@ def _table() -> dict[str, type]:
 
 def _abstract(kind: type) -> bool:
     """A base class, which names no part."""
-    return kind in (Temporal, IntegrateAndFire, Biological, Latency) or kind.__name__.startswith("_")
+    bases = (Temporal, IntegrateAndFire, Biological, Latency, Timing, Timed, Dense, Causal, Leaky)
+    return kind in bases or kind.__name__.startswith("_")
 
 
 def _subclasses(base: type) -> list[type]:

@@ -20,6 +20,7 @@ from spikewright.engine.optim import AdamW, Constant, Optimizer, Schedule
 from spikewright.engine.readout import ReadoutFitter
 from spikewright.engine.session import Session
 from spikewright.engine.trainer import Trainee, Trainer
+from spikewright.engine.upkeep import Upkeep
 from spikewright.errors import ConfigError
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
@@ -82,6 +83,10 @@ class Fit(Phase):
         steps: T to train (and validate) at; None: the network's own.
         until: stop after the epoch whose validation accuracy (a fraction of 1) is that high; None: after `epochs`.
         during: called before every step with the network and the epochs done (a fraction), to change it by schedule.
+        clip_rows: largest norm of the gradient of each row of a weight matrix, one neuron's inputs.
+        weight_floor: every parameter is kept at this or above.
+        upkeep: what is done to the network after every epoch.
+        stop_below: training ends with the first epoch whose mean loss is below this.
     """
 
     snn: SNN
@@ -96,6 +101,10 @@ class Fit(Phase):
     steps: int | None = None
     until: float | None = None
     during: Callable[[nn.Module, float], None] | None = None
+    clip_rows: float | None = None
+    weight_floor: float | None = None
+    upkeep: Upkeep | None = None
+    stop_below: float | None = None
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -105,14 +114,14 @@ class Fit(Phase):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
-        for name in ("clip", "weight_clamp"):
+        for name in ("clip", "weight_clamp", "clip_rows", "stop_below"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, expected a finite number above 0, or none")
 
     def trainee(self, recompute: bool) -> Trainee:
         """What the trainer moves: the network under its loss."""
-        return Trainee(self.snn, self.loss, self.steps, recompute, self.weight_clamp)
+        return Trainee(self.snn, self.loss, self.steps, recompute, self.weight_clamp, self.weight_floor)
 
     def run(self, session: Session) -> dict[str, Any]:
         trainer = Trainer(self, session)

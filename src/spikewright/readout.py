@@ -18,18 +18,23 @@ from spikewright.errors import ConfigError, expect
 from spikewright.kernels import block_of
 from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Factor, Leak
+from spikewright.times.signal import first_spikes
 
 __all__ = [
+    "FirstSpike",
+    "FirstSpikeZ",
     "LastMembrane",
     "MaxMembrane",
     "MeanMembrane",
     "NHot",
+    "NearestTime",
     "NearestTrain",
     "Rate",
     "Readout",
     "Recent",
     "SpikingSoftmax",
     "Threshold",
+    "Timing",
     "Vote",
     "hits",
 ]
@@ -311,3 +316,63 @@ class NearestTrain(Readout):
         if self.reach is not None:
             scores = torch.cat([scores, torch.full_like(scores[..., :1], -self.reach)], -1)
         return scores.to(out.dtype), (at + len(x), filtered, total[-1])
+
+
+class Timing(Readout):
+    """Base of the readouts that go by when the outputs first fired, in a body of times or in a raster.
+
+    Subclasses write `of`. An output that has not fired after a step counts as one that fires right then.
+    """
+
+    def of(self, times: Tensor) -> Tensor:
+        """Scores of spike times: [..., B, F] -> [..., B, C]."""
+        raise NotImplementedError
+
+    def at(self, times: Tensor, start: int, stop: int) -> Tensor:
+        """Scores after each of the steps start .. stop: times [B, F], infinity for none -> [stop - start, B, C]."""
+        after = torch.arange(start + 1, stop + 1, device=times.device, dtype=times.dtype).view(-1, 1, 1)
+        return self.of(torch.where(times < after, times, after))
+
+    def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        times, start = state or (torch.full_like(out[0], math.inf), 0)
+        fresh = first_spikes(out, start).to(times)
+        scores = self.at(torch.minimum(times, fresh), start, start + len(out))
+        return scores, (torch.minimum(times, fresh), start + len(out))
+
+
+@dataclass(frozen=True)
+class FirstSpike(Timing):
+    """-t / tau: the output that fires first wins; a softmax of it is one over -t / tau."""
+
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tau < math.inf:
+            raise ConfigError(f"{type(self).__name__}: tau is {self.tau}, expected a finite time above 0 steps")
+
+    def of(self, times: Tensor) -> Tensor:
+        return -times / self.tau
+
+
+@dataclass(frozen=True)
+class FirstSpikeZ(FirstSpike):
+    """-exp(t / tau): the output that fires first wins; a softmax of it is one over -z (Mostafa 2017)."""
+
+    def of(self, times: Tensor) -> Tensor:
+        return -torch.exp(times / self.tau)
+
+
+@dataclass(frozen=True)
+class NearestTime(Timing):
+    """Every class has a time at which all outputs should fire; the nearest, by the sum of squares, wins (SpikeProp)."""
+
+    times: tuple[float, ...] = (16.0, 10.0)
+
+    def __post_init__(self) -> None:
+        if not (self.times and all(math.isfinite(t) and t >= 0 for t in self.times)):
+            raise ConfigError(
+                f"NearestTime: times are {self.times}, expected a finite time of at least 0 for each class"
+            )
+
+    def of(self, times: Tensor) -> Tensor:
+        return -torch.stack([(times - t).square().sum(-1) for t in self.times], -1)

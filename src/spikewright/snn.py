@@ -18,12 +18,13 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
 from spikewright.clock import Clock, Temporal, finite
-from spikewright.encode import Direct, Encoder, Frames
+from spikewright.encode import Direct, Encoder, Frames, Latency
 from spikewright.errors import ConfigError, DataError, NumericError, expect
 from spikewright.kernels import raised
 from spikewright.noise import sample_keys, seeded
 from spikewright.passage import passage
-from spikewright.readout import Rate, Readout
+from spikewright.readout import Rate, Readout, Timing
+from spikewright.times.layer import Timed
 
 __all__ = ["SNN", "Run", "Stream"]
 
@@ -41,7 +42,7 @@ _SHAPE_ERRORS = (  # how torch begins to say that an input does not fit
 class Run(NamedTuple):
     """What a network did over a block of steps."""
 
-    out: Tensor  # [T, B, F]: what the body handed on
+    out: Tensor  # [T, B, F]: what the body handed on; [1, B, F]: its outputs' spike times
     scores: Tensor  # [T, B, C]: the class scores after every step
 
 
@@ -53,6 +54,7 @@ class _Carry:
     samples: int | None = None
     neurons: dict[Any, Any] = field(default_factory=dict)
     readout: Any = None
+    out: Tensor | None = None  # of a body of times, which gives all steps at once
 
 
 class SNN(nn.Module):
@@ -60,6 +62,9 @@ class SNN(nn.Module):
 
     Inside the body every tensor is [T*B, ...]: convolutions, norms, pools and skips are plain torch modules; only
     neurons see time. Every call starts from rest. With ReLU for neurons and steps=1 it is the ANN.
+
+    A body with `Timed` layers is one of spike times instead: the encoder, a `Latency`, hands it times [B, ...], it runs
+    once for the whole sequence, and a `Timing` readout says what the spikes up to each step decide.
 
     Args:
         body: maps [N, ...] to [N, F].
@@ -74,6 +79,12 @@ class SNN(nn.Module):
         self.steps = _checked_steps(steps)
         self.encode = expect("SNN", "encode", Direct() if encode is None else encode, Encoder)
         self.readout = expect("SNN", "readout", Rate() if readout is None else readout, Readout)
+        self._check_signals()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the body works on spike times rather than on rasters."""
+        return any(isinstance(m, Timed) for m in self.body.modules())
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class scores after the last step: x [B, ...] -> [B, C]."""
@@ -99,7 +110,7 @@ class SNN(nn.Module):
         """
         steps = self.steps if steps is None else _checked_steps(steps)
         x, seed = self._input(x), _seed(generator)
-        if not (recompute and torch.is_grad_enabled()):
+        if self.timed or not (recompute and torch.is_grad_enabled()):
             return self._advance(x, steps, steps, seed, _Carry())
         name, whole = next(((n, m) for n, m in self.named_modules() if _needs_all_steps(m)), ("", None))
         if whole is not None:
@@ -181,42 +192,85 @@ class SNN(nn.Module):
             raise DataError(f"the input holds {kind}: clean the data, a spiking network would only go quiet")
         return x
 
+    def _check_signals(self) -> None:
+        """Whether encoder, layers and readout speak of the same kind of signal."""
+        if not self.timed:
+            return
+        if not isinstance(self.encode, Latency):
+            raise ConfigError(
+                f"SNN: the body takes spike times, {type(self.encode).__name__} hands on none: encode by a Latency, "
+                "such as LinearLatency()"
+            )
+        times = True
+        for name, module in self.body.named_modules():
+            if isinstance(module, (Timed, Temporal)) and isinstance(module, Timed) != times:
+                found, takes = ("times", "a raster") if times else ("a raster", "times")
+                raise ConfigError(
+                    f"SNN: layer {name!r} ({type(module).__name__}) takes {takes}, the layers before it hand on {found}"
+                )
+            times = times and not (isinstance(module, Timed) and module.rasters)
+        if times and not isinstance(self.readout, Timing):
+            raise ConfigError(
+                f"SNN: the body hands on spike times, {type(self.readout).__name__} reads rasters: read them by a "
+                "Timing, such as FirstSpike()"
+            )
+
     def _advance(self, x: Tensor, block: int, steps: int, seed: int, carry: _Carry, streaming: bool = False) -> Run:
         """Run the next `block` steps of a sequence of `steps`, updating `carry`."""
-        encode = self.encode.stream if streaming else self.encode.run
-        current = encode(x, carry.at, carry.at + block, steps, seed)
-        samples = current.shape[1]
-        if carry.samples not in (None, samples):
+        if carry.samples not in (None, len(x)):
             raise ConfigError(
-                f"this stream runs {carry.samples} samples, found {samples}: a new batch needs a new stream"
+                f"this stream runs {carry.samples} samples, found {len(x)}: a new batch needs a new stream"
             )
-        more = streaming or carry.at + block < steps
-        keys = cache(lambda: seeded(sample_keys(current[0]), seed))
-        with Clock(block, carry.neurons, self.body, keep=more, keys=keys) as clock:
+        start, stop = carry.at, carry.at + block
+        if self.timed:
+            run = self._timed(x, start, stop, steps, carry)
+        else:
+            current = (self.encode.stream if streaming else self.encode.run)(x, start, stop, steps, seed)
+            keys = cache(lambda: seeded(sample_keys(current[0]), seed))
+            clock = Clock(block, carry.neurons, self.body, keep=streaming or stop < steps, keys=keys)
+            out = self._pass(current, clock, block)
+            scores, carry.readout = self.readout.run(out, carry.readout)
+            carry.neurons, run = clock.left, Run(out, scores)
+        carry.at, carry.samples = stop, len(x)
+        return run
+
+    def _timed(self, x: Tensor, start: int, stop: int, steps: int, carry: _Carry) -> Run:
+        """The steps start .. stop of a network of spike times, which are all known with the first."""
+        rasters = any(isinstance(m, Timed) and m.rasters for m in self.body.modules())
+        if carry.out is None:
+            times = expect("SNN", "encode", self.encode, Latency).times(raised(x), steps)
+            carry.out = self._pass(times[None], Clock(steps, root=self.body), steps if rasters else 1)
+        if not rasters:
+            return Run(carry.out, expect("SNN", "readout", self.readout, Timing).at(carry.out[0], start, stop))
+        out = carry.out[start:stop]
+        scores, carry.readout = self.readout.run(out, carry.readout)
+        return Run(out, scores)
+
+    def _pass(self, current: Tensor, clock: Clock, rows: int) -> Tensor:
+        """Input of the body [R, B, ...] -> what it hands on [rows, B, F]."""
+        samples = current.shape[1]
+        with clock:
             try:
                 out = passage(self.body, current, clock)
             except RuntimeError as error:
                 if not any(part in str(error) for part in _SHAPE_ERRORS):
                     raise
                 raise ConfigError(
-                    f"an input of shape {tuple(x.shape)} does not fit the body: {str(error).splitlines()[0]}"
+                    f"an input of shape {tuple(current.shape[1:])} does not fit the body: {str(error).splitlines()[0]}"
                 ) from error
         clock.check()
-        if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != block * samples:
+        if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != rows * samples:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ConfigError(
-                f"the body handed on {found}, expected [{block * samples}, outputs]: end it with a dense layer over "
+                f"the body handed on {found}, expected [{rows * samples}, outputs]: end it with a dense layer over "
                 "flattened features and keep the batch dimension"
             )
-        if not finite(out):
+        if not finite(out) and (out.isnan().any() or not self.timed):
             last = [name for name, _ in self.body.named_modules()][-1] or type(self.body).__name__
             raise NumericError(
                 f"the output of the last layer, {last!r}, is NaN or infinite: look for NaN in its weights"
             )
-        out = raised(out).unflatten(0, (block, samples))
-        scores, carry.readout = self.readout.run(out, carry.readout)
-        carry.neurons, carry.at, carry.samples = clock.left, carry.at + block, samples
-        return Run(out, scores)
+        return raised(out).unflatten(0, (rows, samples))
 
     def _recomputed(
         self, x: Tensor, until: int, steps: int, seed: int, spec: TreeSpec, *flat: Any

@@ -87,7 +87,9 @@ ABSTRACT = (
     encode.Encoder,
     encode.Latency,
     readout.Readout,
+    readout.Timing,
     losses.Loss,
+    losses.TimeLoss,
     Leak,
     Reset,
 )
@@ -336,6 +338,9 @@ ENCODERS: dict[type, list[Case]] = {
         Case("RankOrder", encode.RankOrder),
         Case("RankOrder-even", partial(encode.RankOrder, even=True)),
     ],
+    encode.RampLatency: [Case("RampLatency", partial(encode.RampLatency, 5.0, 0.2))],
+    encode.TwoTimes: [Case("TwoTimes", partial(encode.TwoTimes, 3.3))],
+    encode.PopulationLatency: [Case("PopulationLatency", partial(encode.PopulationLatency, 4, 5.0))],
 }
 TRAINS = (((1, 3),), ((4,),), ((),))  # of one neuron, asked of all outputs
 READOUTS: dict[type, list[Case]] = {
@@ -359,6 +364,8 @@ LOSSES: dict[type, list[Case]] = {
         Case("CountMargin", losses.CountMargin),
         Case("CountMargin-low", partial(losses.CountMargin, 4.0, 1.0)),
     ],
+    losses.SquaredTime: [Case("SquaredTime", partial(losses.SquaredTime, (0.4, 0.1, 0.2, 0.3)))],
+    losses.OneEarly: [Case("OneEarly", partial(losses.OneEarly, 0.1, 0.5))],
 }
 
 

@@ -163,6 +163,13 @@ def _locate_generated(data_dir: Path | None) -> Path | None:
     return Path(patterns.__file__)
 
 
+def load_xor(data_dir: Path | None = None) -> Dataset:
+    """The four patterns of exclusive or, two values of 0 or 1 each; training and test set are the same."""
+    patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])[:, None, None]
+    labels = torch.tensor([0, 1, 1, 0])
+    return Dataset.from_tensors("xor", patterns, labels, patterns, labels, ("0", "1"))
+
+
 CATALOGUE: dict[str, Entry] = {
     "digits": Entry(
         load_digits, _locate_digits, (1437, 360), (1, 8, 8), DIGITS,
@@ -199,6 +206,10 @@ CATALOGUE: dict[str, Entry] = {
         patterns.spike_classes, _locate_generated, (2000, 100), (1, 1, 100), ("0", "1"),
         "generated from a seed", "none needed",
         "Spike latencies with random labels, after Guetig and Sompolinsky, 2006",
+    ),
+    "xor": Entry(
+        load_xor, lambda data_dir: Path(__file__).parent, (4, 4), (1, 1, 2), ("0", "1"),
+        "comes with the package", "public domain", "exclusive or, the four patterns",
     ),
 }  # fmt: skip
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikewright.errors import ConfigError
 
@@ -18,8 +18,11 @@ __all__ = [
     "AdamW",
     "Constant",
     "Cosine",
+    "Geometric",
     "Milestones",
     "Optimizer",
+    "Polyak",
+    "Rprop",
     "Schedule",
     "StepDecay",
     "WarmRestarts",
@@ -108,6 +111,51 @@ class Adadelta(Optimizer):
 
 
 @dataclass(frozen=True)
+class Rprop(Optimizer):
+    """Only the sign of a gradient counts (Riedmiller & Braun 1993): a weight's step grows while it stays, else shrinks.
+
+    Args:
+        etas: factors of shrinking and growing.
+        smallest, largest: bounds of a step.
+    """
+
+    etas: tuple[float, float] = (0.5, 1.2)
+    smallest: float = 1e-6
+    largest: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "etas", 0 < self.etas[0] < 1 < self.etas[1] < math.inf, "one below 1 and one above")
+        _expect(self, "largest", 0 < self.smallest <= self.largest < math.inf, "smallest <= largest, above 0")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Rprop(parameters, self.lr, self.etas, (self.smallest, self.largest))
+
+
+@dataclass(frozen=True)
+class Polyak(Optimizer):
+    """Descent by min(lr, loss / |gradient|^2), a step that would bring a linear loss to 0 (Polyak 1969)."""
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return _Polyak(parameters, {"lr": self.lr, "weight_decay": self.weight_decay})
+
+
+class _Polyak(torch.optim.Optimizer):
+    """`step` needs the loss, as a closure that returns it."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        loss = None if closure is None else closure()
+        squares = sum(p.grad.square().sum() for g in self.param_groups for p in g["params"] if p.grad is not None)
+        for group in self.param_groups:
+            rate = group["lr"] if loss is None else (loss / (squares + 1e-12)).clamp(max=group["lr"])
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(rate * (p.grad + group["weight_decay"] * p))
+        return loss
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The learning rate over the run, as a factor of the optimiser's: a pure function of progress, so nothing to save.
 
@@ -152,6 +200,20 @@ class Cosine(Schedule):
     def curve(self, epoch: float, epochs: int) -> float:
         done = min(1.0, (epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
         return self.minimum + (1 - self.minimum) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class Geometric(Schedule):
+    """Falls by the same factor in every epoch, to `last` times the rate at the end."""
+
+    last: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _expect(self, "last", 0 < self.last <= 1, "a fraction of the learning rate, above 0 and at most 1")
+
+    def curve(self, epoch: float, epochs: int) -> float:
+        return float(self.last ** min(1.0, max(0.0, epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from spikewright.measure import firing_rates, silent_layers
 from spikewright.readout import hits
 from spikewright.snn import SNN, inference
 from spikewright.storage import Checkpoints
+from spikewright.times.layer import Timed
 
 if TYPE_CHECKING:
     from spikewright.phases import Fit
@@ -43,10 +44,11 @@ class Trainee(nn.Module):
         steps: int | None = None,
         recompute: bool = False,
         weight_clamp: float | None = None,
+        weight_floor: float | None = None,
     ):
         super().__init__()
         self.snn, self.loss, self.steps, self.recompute = snn, loss, steps, recompute
-        self.weight_clamp = weight_clamp
+        self.weight_clamp, self.weight_floor = weight_clamp, weight_floor
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A batch and its classes -> (loss, final scores); the gradient of the loss is what the optimiser gets."""
@@ -56,9 +58,11 @@ class Trainee(nn.Module):
     @torch.no_grad()
     def settle(self) -> None:
         """What follows every step of the optimiser."""
-        if self.weight_clamp is not None:
+        clamp, floor = self.weight_clamp, self.weight_floor
+        if clamp is not None or floor is not None:
+            low = max(x for x in (floor, clamp and -clamp) if x is not None)
             for p in self.snn.parameters():
-                p.clamp_(-self.weight_clamp, self.weight_clamp)
+                p.clamp_(low, clamp)
         for module in self.snn.modules():
             if callable(constrain := getattr(module, "constrain", None)):  # a parameter with a range of its own
                 constrain()
@@ -78,6 +82,7 @@ class _Progress:
     total_seen: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = -1
+    last_loss: float = 0.0  # mean of the epoch before this
 
 
 class Trainer:
@@ -113,11 +118,17 @@ class Trainer:
             self._restore(*self.session.resumed)
         with self.session.listening(), self._bar() as tell:
             for epoch in range(self.at.epoch, self.fit.epochs):
-                if self.fit.until is not None and self.at.best_accuracy >= self.fit.until:
+                if self._enough():
                     break
                 self._epoch(epoch, tell)
                 self._finish_epoch(epoch)
         self.accelerator.wait_for_everyone()
+
+    def _enough(self) -> bool:
+        """Whether validation accuracy or the last epoch's loss ends the training."""
+        if self.fit.until is not None and self.at.best_accuracy >= self.fit.until:
+            return True
+        return self.fit.stop_below is not None and self.at.epoch > 0 and self.at.last_loss < self.fit.stop_below
 
     def _epoch(self, epoch: int, tell: Callable[..., None]) -> None:
         order = torch.randperm(len(self.session.train), generator=self._generator("order", epoch))
@@ -158,9 +169,11 @@ class Trainer:
         norm = get_total_norm([p.grad for p in self.snn.parameters() if p.grad is not None])
         if not (loss.isfinite() and norm.isfinite()):
             raise self._numeric_error(x, loss, epoch, step)
+        if self.fit.clip_rows is not None:
+            _clip_rows(self.snn.parameters(), self.fit.clip_rows)
         if self.fit.clip is not None:
             clip_grads_with_norm_(self.snn.parameters(), self.fit.clip, norm)
-        self.optimizer.step()
+        self.optimizer.step(loss.detach)  # some take the loss into account
         self.optimizer.zero_grad(set_to_none=True)
         self.trainee.settle()
         if not get_total_norm(self.snn.parameters(), math.inf).isfinite():
@@ -191,6 +204,8 @@ class Trainer:
             "loss": at.loss / at.seen,
             "train_accuracy": at.hits / at.seen,
         }
+        if self.fit.upkeep is not None:
+            line["renewed"] = self.fit.upkeep(self.snn, session.train, self._generator("upkeep", epoch))
         if session.valid is not None:
             accuracy = self._accuracy(session.valid)
             line["validation_accuracy"] = accuracy
@@ -201,6 +216,7 @@ class Trainer:
         session.record(line)
         session.console.print(_sentence(line, self.fit.epochs), highlight=False, soft_wrap=True)
         at.total_seconds, at.total_seen = at.total_seconds + at.seconds, at.total_seen + at.seen
+        at.last_loss = line["loss"]
         at.epoch, at.step, at.loss, at.hits, at.seen, at.seconds = epoch + 1, 0, 0.0, 0, 0, 0.0
         self._save()
 
@@ -248,7 +264,11 @@ class Trainer:
         found: list[str] = []
 
         def look(name: str) -> Callable[..., None]:
-            return lambda module, args, out: None if out.isfinite().all() else found.append(name)
+            def hook(module: nn.Module, args: Any, out: Tensor) -> None:
+                if out.isnan().any() or not (isinstance(module, Timed) or out.isfinite().all()):
+                    found.append(name)
+
+            return hook
 
         leaves = [(n, m) for n, m in self.snn.body.named_modules() if not any(m.children())]
         hooks = [m.register_forward_hook(look(n)) for n, m in leaves]
@@ -333,6 +353,14 @@ class _bar:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+
+def _clip_rows(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Shorten every row of a weight matrix's gradient that is longer than `most`."""
+    for p in parameters:
+        if p.grad is not None and p.dim() > 1:
+            norm = p.grad.flatten(1).norm(dim=1).view(-1, *[1] * (p.dim() - 1))
+            p.grad.mul_(most / norm.clamp(min=most))
 
 
 def _sentence(line: dict[str, Any], epochs: int) -> str:

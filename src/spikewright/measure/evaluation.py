@@ -39,7 +39,9 @@ class Evaluation:
     Attributes:
         accuracy: share of samples whose true class scored strictly higher than every other: a tie is wrong.
         accuracy_by_step: the same had the network stopped after step 1, 2, ..., `steps`.
-        ties: samples in which several classes shared the top score at the end.
+        ties: samples in which several classes shared the top score at the end (all of them where no output fired).
+        decision_steps: steps until the answer is final, on average; all steps for a tie. Of networks that go by the
+            first output spike that is when it comes.
         samples, steps, params: how many images, steps and parameters.
         spikes_per_image: of all neuron layers.
         rates: spikes per neuron and step, by layer.
@@ -62,6 +64,7 @@ class Evaluation:
     accuracy: float
     accuracy_by_step: list[float]
     ties: int
+    decision_steps: float
     samples: int
     steps: int
     params: int
@@ -98,6 +101,7 @@ class Evaluation:
         ties = f", {self.ties:,} ties counted as wrong" if self.ties else ""
         rows = [
             ("accuracy", f"{100 * self.accuracy:.2f} % of {self.samples:,} samples after {self.steps} steps{ties}"),
+            ("decision", f"final after {self.decision_steps:,.1f} steps on average"),
             ("by step", "  ".join(f"{t}: {100 * self.accuracy_by_step[t - 1]:.2f}" for t in marks(self.steps))),
             ("parameters", f"{self.params:,}"),
             ("spikes", f"{self.spikes_per_image:,.1f} an image"),
@@ -164,8 +168,8 @@ def evaluate(
         snn.materialise(run.sample(torch.arange(1)))
         few = len(split) if counted is None else min(max(counted, 1), len(split))
         with counting(snn) as counts, watching(snn) as spikes:
-            right, ties = run.judge(torch.arange(few), batch, 0, progress)
-        more, more_ties = run.judge(torch.arange(few, len(split)), batch, few, progress)
+            right, ties, decided = run.judge(torch.arange(few), batch, 0, progress)
+        more, more_ties, more_decided = run.judge(torch.arange(few, len(split)), batch, few, progress)
         speed = run.speed(batch)
         trains = run.trains(batch) if isinstance(snn.readout, NearestTrain) else {}
     accuracies = ((right + more).double() / len(split)).tolist()
@@ -174,6 +178,7 @@ def evaluate(
         accuracy=accuracies[-1],
         accuracy_by_step=accuracies,
         ties=ties + more_ties,
+        decision_steps=(decided + more_decided) / len(split),
         samples=len(split),
         steps=steps,
         params=sum(p.numel() for p in snn.parameters()),
@@ -212,20 +217,24 @@ class _Run:
         with autocast(self.precision, self.device):
             yield from self.snn.blocks(x, steps=self.steps, chunk=self.chunk, generator=generator)
 
-    def judge(self, samples: Tensor, batch: int, done: int, progress: Progress | None) -> tuple[Tensor, int]:
-        """(samples right after every step [T], ties after the last), after `done` others."""
-        hits, ties = torch.zeros(self.steps, dtype=torch.long), 0
+    def judge(self, samples: Tensor, batch: int, done: int, progress: Progress | None) -> tuple[Tensor, int, int]:
+        """(samples right after every step [T], ties after the last, steps until the answer is final, of all samples),
+        after `done` others."""
+        hits, ties, decided = torch.zeros(self.steps, dtype=torch.long), 0, 0
         for indices in samples.split(batch) if len(samples) else ():
             target, at, tied = self.split.labels[indices].to(self.device), 0, torch.zeros(())
+            answer = since = torch.zeros(len(indices), dtype=torch.long, device=self.device)
             for scores in self.blocks(self.sample(indices)):
                 right, tied = _judged(scores, target.to(scores.device))
+                answer, since = _settled(scores, answer, since, at)
                 hits[at : at + len(scores)] += right.sum(1).cpu()
                 at += len(scores)
             ties += int(tied.sum())
+            decided += int(torch.where(answer < 0, self.steps, since).sum())
             done += len(indices)
             if progress:
                 progress(done, len(self.split))
-        return hits, ties
+        return hits, ties, decided
 
     def trains(self, batch: int) -> dict[str, float]:
         """How far the outputs are from the trains of the samples' classes, over all samples."""
@@ -266,6 +275,18 @@ def _judged(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         )
     last = scores[-1]
     return hits(scores, target), (last == last.amax(-1, keepdim=True)).sum(-1) > 1
+
+
+def _settled(scores: Tensor, answer: Tensor, since: Tensor, at: int) -> tuple[Tensor, Tensor]:
+    """Scores [T, B, C] of the steps after `at` -> (class alone on top after the last, -1 for a tie; the step, from 1,
+    that it has stood since), from those after `at` steps."""
+    classes = scores.shape[-1]
+    top = scores.topk(min(2, classes), -1).values
+    alone = top[..., 0] > top[..., 1] if classes > 1 else torch.ones_like(top[..., 0], dtype=torch.bool)
+    answers = torch.where(alone, scores.argmax(-1), -1)
+    before = torch.cat([answer.to(answers)[None] if at else torch.full_like(answers[:1], -2), answers[:-1]])
+    steps = torch.arange(at + 1, at + len(scores) + 1, device=scores.device)[:, None]
+    return answers[-1], torch.where(answers != before, steps, since.to(steps)).amax(0)
 
 
 def _costs(counts: Counts, spikes: dict[str, SpikeCount], images: int, steps: int, prices: CostTable) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Synaptic operations, counted from the inputs that occurred and the synapses that exist.
 
 For every `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` a nonzero input value costs one operation for every synapse it
-reaches. That fan-out is exact: at the edge of an image a pixel reaches fewer kernel positions, a stride skips some, and
-padding is no input. Whether the operation is an accumulate (AC) or a multiply-accumulate (MAC) is a property of the
-layer:
+reaches, for a dense layer of spike times a time that is finite. That fan-out is exact: at the edge of an image a pixel
+reaches fewer kernel positions, a stride skips some, and padding is no input. Whether the operation is an accumulate
+(AC) or a multiply-accumulate (MAC) is a property of the layer:
 
 - *Events, ACs.* All inputs of the layer are whole multiples of one quantum, 9 at the most: spikes (0, 1), signed or
   scaled spikes, event counts, spikes through average pooling (k of 4, k of 9). Each unit is an event of its own that
@@ -33,8 +33,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikewright.clock import Clock
+from spikewright.times.layer import Dense
+
 __all__ = ["Counts", "LayerCount", "Operations", "counting"]
 
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | Dense
 MOST_UNITS = 9
 MOST_MAGNITUDES = (
     32  # distinct values a layer of events may show before it is called analog: 9 units, rounded differently
@@ -87,10 +91,10 @@ class LayerCount:
     magnitudes: dict[float, int] | None = field(default_factory=lambda: {1.0: 0})
     rounding: float = 0.0
 
-    def add(self, x: Tensor, fan_out: Tensor) -> None:
-        """x [rows, channels, positions] met synapses: fan_out int64 [positions], per channel."""
+    def add(self, x: Tensor, fan_out: Tensor, rows: int | None = None) -> None:
+        """x [rows, channels, positions] met synapses: fan_out int64 [positions], per channel; `rows` if not x's own."""
         self.rounding = max(self.rounding, torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0)
-        self.dense += x.shape[0] * x.shape[1] * int(fan_out.sum())
+        self.dense += (x.shape[0] if rows is None else rows) * x.shape[1] * int(fan_out.sum())
         nonzero = x != 0
         reached = _reach(nonzero, fan_out)
         self.reached += reached
@@ -181,16 +185,18 @@ class Counts:
             ann_bias_acs=self.bias_acs / images / steps,
         )
 
-    def _see(self, name: str, layer: nn.Linear | nn.Conv1d | nn.Conv2d, x: Tensor) -> None:
-        count = self.layers.setdefault(name, LayerCount(name))
-        if isinstance(layer, nn.Linear):
+    def _see(self, name: str, layer: Layer, x: Tensor) -> None:
+        count, rows = self.layers.setdefault(name, LayerCount(name)), None
+        if isinstance(layer, Dense):  # every time is one event; over T steps a synapse could have had T
+            rows, x = len(x) * Clock.running(layer).steps, x.isfinite().to(x.dtype)
+        if isinstance(layer, (nn.Linear, Dense)):
             x, size = x.reshape(-1, x.shape[-1], 1), x.shape[-1:]
         else:
             x, size = x.flatten(2), x.shape[2:]
         key = (layer, size, x.device)
         if key not in self._fan_outs:
             self._fan_outs[key] = _fan_out(layer, size).to(x.device)
-        count.add(x, self._fan_outs[key])
+        count.add(x, self._fan_outs[key], rows)
 
 
 def body_of(network: nn.Module) -> nn.Module:
@@ -208,7 +214,7 @@ def counting(network: nn.Module) -> Iterator[Counts]:
     """
     counts, handles = Counts(), []
     for name, module in body_of(network).named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+        if isinstance(module, Layer):
             label = name or type(module).__name__
             handles.append(module.register_forward_pre_hook(_before(counts, label), with_kwargs=True))
             handles.append(module.register_forward_hook(_after(counts, label)))
@@ -232,7 +238,7 @@ def _before(counts: Counts, name: str) -> Any:
 
 def _after(counts: Counts, name: str) -> Any:
     def hook(layer: Any, args: tuple[Any, ...], out: Tensor) -> None:
-        if layer.bias is not None:
+        if getattr(layer, "bias", None) is not None:
             counts.layers[name].biases += out.numel()
 
     return hook
@@ -260,13 +266,13 @@ def _few_distinct(values: Tensor) -> list[float]:
     return distinct
 
 
-def _fan_out(layer: nn.Linear | nn.Conv1d | nn.Conv2d, size: torch.Size) -> Tensor:
+def _fan_out(layer: Layer, size: torch.Size) -> Tensor:
     """Synapses that one input reaches, per position: int64 [positions], for an input of spatial size `size`.
 
     For a convolution that is the transposed convolution of ones: the derivative of the sum of all outputs by the
     inputs when every weight is 1, which knows stride, padding of any mode, dilation and edges.
     """
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, (nn.Linear, Dense)):
         return torch.tensor([layer.out_features])
     kind = nn.Conv1d if isinstance(layer, nn.Conv1d) else nn.Conv2d
     one: Any = nn.utils.skip_init(  # draws no random numbers

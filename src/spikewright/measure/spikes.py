@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spikewright.clock import Clock, Temporal
 from spikewright.measure.operations import body_of
 from spikewright.snn import SNN, inference
+from spikewright.times.layer import Timed
 
 __all__ = ["CHUNK", "SpikeCount", "firing_rates", "silent_layers", "watching"]
 
@@ -44,7 +45,7 @@ def watching(network: nn.Module) -> Iterator[dict[str, SpikeCount]]:
     handles = [
         module.register_forward_hook(_hook(counts, name or type(module).__name__))
         for name, module in body_of(network).named_modules()
-        if isinstance(module, Temporal)
+        if isinstance(module, (Temporal, Timed))
     ]
     try:
         yield counts
@@ -54,8 +55,14 @@ def watching(network: nn.Module) -> Iterator[dict[str, SpikeCount]]:
 
 
 def _hook(counts: dict[str, SpikeCount], name: str) -> Any:
-    def hook(module: Temporal, args: tuple[Any, ...], out: Tensor) -> None:
+    def hook(module: Temporal | Timed, args: tuple[Any, ...], out: Tensor) -> None:
         clock = Clock.running(module)
+        if isinstance(module, Timed):
+            if module.spikes:
+                count = counts.setdefault(name, SpikeCount())
+                count.spikes += int(out.isfinite().sum())
+                count.updates += len(out) * out.shape[-1] * clock.steps
+            return
         spikes = module.spikes_in(out.detach().unflatten(0, (clock.steps, -1)), clock.began(module))
         if spikes is not None:
             count = counts.setdefault(name, SpikeCount())

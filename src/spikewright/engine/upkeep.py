@@ -1,0 +1,76 @@
+"""What is done to a network between epochs: a pure function of it, the training set and a seeded generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikewright.data import Split
+from spikewright.snn import SNN, inference
+from spikewright.times import Dense
+
+__all__ = ["Redraw", "Upkeep"]
+
+
+class Upkeep:
+    """Base of what `Fit` does after every epoch. Subclasses write `__call__`."""
+
+    def __call__(self, snn: SNN, split: Split, generator: torch.Generator) -> int:
+        """Look after `snn`, trained on `split`; returns how many neurons were changed."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Redraw(Upkeep):
+    """Draw the weights of hidden neurons that hardly fire anew from U(low, high) (S4NN).
+
+    Args:
+        low, high: of the uniform distribution.
+        least: share of the training samples for which a neuron must have fired.
+        samples: how many of them are looked at.
+    """
+
+    low: float
+    high: float
+    least: float = 0.001
+    samples: int = 10_000
+
+    @torch.no_grad()
+    def __call__(self, snn: SNN, split: Split, generator: torch.Generator) -> int:
+        count = min(self.samples, len(split))
+        layers = [m for m in snn.body.modules() if isinstance(m, Dense)][:-1]
+        device = next(snn.parameters()).device
+        with inference(snn), _fired(layers) as fired:
+            for part in torch.arange(count).split(500):
+                snn(split.batch(part).to(device))
+        changed = 0
+        for layer, times in zip(layers, fired, strict=True):
+            idle = (times < self.least * count).nonzero()[:, 0]
+            fresh = torch.rand(len(idle), layer.in_features, generator=generator) * (self.high - self.low) + self.low
+            layer.weight[idle] = fresh.to(layer.weight)
+            changed += len(idle)
+        return changed
+
+
+@contextmanager
+def _fired(layers: list[Dense]) -> Iterator[list[Tensor]]:
+    """For how many samples each neuron of these layers fires in the forwards inside the context."""
+    found = [torch.zeros(layer.out_features, device=layer.weight.device) for layer in layers]
+
+    def counter(total: Tensor) -> Any:
+        def hook(module: nn.Module, args: Any, out: Tensor) -> None:
+            total.add_(out.isfinite().sum(0))
+
+        return hook
+
+    handles = [layer.register_forward_hook(counter(total)) for layer, total in zip(layers, found, strict=True)]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

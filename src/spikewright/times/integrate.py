@@ -1,0 +1,223 @@
+"""Neurons without leak: one spike each, its time known in event order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikewright.errors import ConfigError, NumericError
+from spikewright.times import loops
+from spikewright.times.layer import Dense, backward, positive
+from spikewright.times.threads import spread
+
+__all__ = ["BinaryIF", "Causal", "ExponentialIF", "InstantIF", "RampIF"]
+
+
+class InstantIF(Dense):
+    """Integrate and fire with instantaneous synapses (S4NN, Kheradpisheh & Masquelier 2020).
+
+    V_j(t) = sum_i w_ji [t_i <= t]; the neuron fires `latency` after the first t with V_j(t) > v_th, at most once.
+    Backward, the paper's approximation with the slope of V replaced by 1: dt_j/dw_ji = -[t_i < t_j] and
+    dt_j/dt_i = w_ji [t_i < t_j]; a silent neuron counts as one that fires at the end, T.
+
+    Args:
+        in_features, out_features: inputs and neurons.
+        v_th: threshold.
+        latency: steps between crossing and spike (1 in the authors' code).
+        normalize: give the gradient handed down, sample by sample, the norm of the one that came.
+        ahead: hand it down through the weights after a step of this size (the authors' order, for a batch of 1).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        v_th: float = 100.0,
+        latency: float = 1.0,
+        normalize: bool = True,
+        ahead: float = 0.0,
+    ):
+        super().__init__(in_features, out_features)
+        self.v_th = positive(type(self).__name__, "v_th", v_th)
+        self.latency = positive(type(self).__name__, "latency", latency, -1e-300)
+        self.normalize, self.ahead = normalize, ahead
+        nn.init.uniform_(self.weight, 0, 20 * v_th / in_features)
+
+    def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
+        return self._fire(times, weight, self.v_th, steps)
+
+    def _fire(self, times: np.ndarray, weight: np.ndarray, v_th: float, steps: int) -> tuple[np.ndarray, Any]:
+        batch, neurons = len(times), weight.shape[1]
+        order, counts = np.empty(times.shape, np.int32), np.empty(batch, np.int64)
+        out = np.empty((batch, neurons), times.dtype)
+        arguments = (times, weight, v_th, self.latency, float(steps), order, counts, out)
+        spread(loops.instant_forward, batch, times.size * neurons / 4, *arguments)
+        return out, (order, counts)
+
+    def adjoint(
+        self, g: np.ndarray, times: np.ndarray, weight: np.ndarray, steps: int, out: np.ndarray, kept: Any, below: bool
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        order, counts = kept
+        now = below and not self.ahead
+        down, dweight = backward(loops.instant_backward, times, weight, now, order, counts, out, g, float(steps))
+        if below and self.ahead:
+            later = weight - self.ahead * dweight
+            down, _ = backward(loops.instant_backward, times, later, True, order, counts, out, g, float(steps))
+        if below and self.normalize:
+            came, goes = np.linalg.norm(g, axis=1), np.linalg.norm(down, axis=1)
+            down *= (came / np.where(goes > 0, goes, 1))[:, None]
+        return down, dweight
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, v_th={self.v_th:g}"
+
+
+class BinaryIF(InstantIF):
+    """InstantIF whose weights act by their sign alone, all scaled by one number a (BS4NN, Kheradpisheh et al. 2022).
+
+    Forward, a sign(w) in place of w, sign(0) = 1. The real weights take the gradient of the signs (straight through)
+    and hand the error down; da = mean over all synapses of dw sign(w).
+
+    Args:
+        scale: a at the beginning.
+        scale_rate: factor on a's gradient, its learning rate over that of the weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        v_th: float = 100.0,
+        latency: float = 1.0,
+        normalize: bool = True,
+        ahead: float = 0.0,
+        scale: float = 5.0,
+        scale_rate: float = 0.1,
+    ):
+        super().__init__(in_features, out_features, v_th, latency, normalize, ahead)
+        self.scale, self.scale_rate = positive(type(self).__name__, "scale", scale), scale_rate
+        self.a = nn.Parameter(torch.tensor(float(scale)))
+
+    def effective(self) -> Tensor:
+        # Its value is the weights, which hand the error down; its gradient reaches them, and a by a term that is 0.
+        signs = torch.where(self.weight >= 0, 1.0, -1.0).to(self.weight)
+        share = self.scale_rate / self.weight.numel() * (self.a - self.a.detach())
+        scaled: Tensor = self.weight + share * signs
+        return scaled
+
+    def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
+        scale = float(self.a.detach())
+        if scale <= 0:
+            raise NumericError(f"BinaryIF: the scale has fallen to {scale:g}: lower the learning rate")
+        return self._fire(times, np.where(weight >= 0, 1, -1).astype(weight.dtype), self.v_th / scale, steps)
+
+
+class Causal(Dense):
+    """Base of neurons whose potential is a straight line in some x(t) between events.
+
+    With S = sum_C w - below over the causal set C, x_j = (above + sum_C w x) / S; C is the shortest prefix of the
+    events, in their order, whose x_j comes before the next event. Exact gradients: dx_j/dw_ji = (x_i - x_j) / S,
+    dx_j/dx_i = w_ji / S in C. A neuron without such a set before the end is silent and has no gradient.
+
+    Args:
+        in_features, out_features: inputs and neurons.
+        v_th: threshold.
+        lift: gradient -lift for all weights of a neuron whose weights, summed up, could never make it fire.
+    """
+
+    def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0):
+        super().__init__(in_features, out_features)
+        self.v_th = positive(type(self).__name__, "v_th", v_th)
+        if not 0 <= lift < math.inf:
+            raise ConfigError(f"{type(self).__name__}: lift is {lift}, expected a finite number of at least 0")
+        self.lift = lift
+
+    least = 0.0  # what the weights must sum up to, in units of v_th
+
+    def line(self, times: np.ndarray) -> np.ndarray:
+        """x(t)."""
+        raise NotImplementedError
+
+    def time(self, x: np.ndarray) -> np.ndarray:
+        """t(x)."""
+        raise NotImplementedError
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """dx/dt, from x."""
+        raise NotImplementedError
+
+    def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
+        x = self.line(times)
+        shape = (len(times), weight.shape[1])
+        order, counts = np.empty(times.shape, np.int32), np.empty(len(times), np.int64)
+        out, size, slope = np.empty(shape, x.dtype), np.empty(shape, np.int32), np.empty(shape, x.dtype)
+        above, below = self.v_th * (1 - self.least), self.v_th * self.least
+        limit = float(self.line(np.full(1, steps, x.dtype))[0])
+        arguments = (x, weight, above, below, limit, order, counts, out, size, slope)
+        spread(loops.causal_forward, len(times), times.size * weight.shape[1] / 2, *arguments)
+        return self.time(out), (x, out, order, size, slope)
+
+    def adjoint(
+        self, g: np.ndarray, times: np.ndarray, weight: np.ndarray, steps: int, out: np.ndarray, kept: Any, below: bool
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        x, x_out, order, size, slope = kept
+        gx = np.divide(g, self.slope(x_out), out=np.zeros_like(g), where=size > 0)
+        down, dweight = backward(loops.causal_backward, x, weight, below, order, x_out, size, slope, gx)
+        if down is not None:
+            down *= np.where(np.isfinite(x), self.slope(x), 0)
+        if self.lift:
+            dweight[:, weight.sum(0) <= self.least * self.v_th] -= self.lift
+        return down, dweight
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, v_th={self.v_th:g}"
+
+
+class ExponentialIF(Causal):
+    """Integrate and fire without leak, with exponential synaptic currents (Mostafa 2017).
+
+    tau_s dV/dt = sum_i w_i exp(-(t - t_i) / tau_s) for t > t_i; with z = exp(t / tau_s) the first spike is
+    z_j = sum_C w z / (sum_C w - v_th).
+
+    Args:
+        in_features, out_features: inputs and neurons.
+        v_th: threshold.
+        lift: the weight of the cost lift * max(0, v_th - sum_i w_ji) of every neuron, which enters the gradient alone.
+        tau_s: synaptic time constant, steps.
+    """
+
+    least = 1.0
+
+    def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0, tau_s: float = 10.0):
+        super().__init__(in_features, out_features, v_th, lift)
+        self.tau_s = positive(type(self).__name__, "tau_s", tau_s)
+
+    def line(self, times: np.ndarray) -> np.ndarray:
+        return np.exp(times / times.dtype.type(self.tau_s))
+
+    def time(self, x: np.ndarray) -> np.ndarray:
+        return np.log(x) * x.dtype.type(self.tau_s)
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        return x / x.dtype.type(self.tau_s)
+
+
+class RampIF(Causal):
+    """Integrate and fire without leak, with linear responses: V(t) = sum_i w_i (t - t_i) for t > t_i.
+
+    The first spike is t_j = (v_th + sum_C w t) / sum_C w. A reconstruction of MT-Spike's average delay response (Liu
+    et al. 2017), whose equations are not public.
+    """
+
+    def line(self, times: np.ndarray) -> np.ndarray:
+        return times
+
+    def time(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        return np.ones_like(x)

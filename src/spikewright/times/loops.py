@@ -1,0 +1,173 @@
+"""The compiled loops of layers that map spike times to spike times: in event order, a sample at a time.
+
+Arrays: times [B, E] with E = K * N events (K spikes for each of N inputs; event e belongs to input e % N), weights
+[N, M] (a row for each input, so that an event adds one stretch of memory), out and its gradient g [B, M]. A forward
+leaves the events in the order of their times, `order` [B, E] and how many count, `counts` [B]; the backward takes them
+up. Forwards are shared out by samples, backwards by neurons, so no two threads write to the same place.
+"""
+
+# mypy: ignore-errors
+# (Numba's Python: functions are generic)
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = ["causal_backward", "causal_forward", "instant_backward", "instant_forward"]
+
+REASSOCIATE = {"reassoc", "contract", "nsz"}  # sums over neurons may be taken in any (but always the same) order
+
+
+@njit(cache=True, nogil=True)
+def in_order(times, limit, order):
+    """Events before `limit`, earliest first and equal ones as they come, into `order`; how many there are."""
+    events = np.flatnonzero(times < limit)
+    chosen = times[events]
+    whole, most = limit <= 4096, limit
+    if whole:
+        for t in chosen:
+            if t < 0 or t != np.floor(t):
+                whole = False
+                break
+    if whole:  # a place for every step
+        starts = np.zeros(int(np.ceil(most)) + 1, np.int64)
+        for t in chosen:
+            starts[int(t) + 1] += 1
+        for k in range(1, len(starts)):
+            starts[k] += starts[k - 1]
+        for k in range(len(chosen)):
+            at = int(chosen[k])
+            order[starts[at]] = events[k]
+            starts[at] += 1
+    else:
+        sort = np.argsort(chosen, kind="mergesort")
+        for k in range(len(sort)):
+            order[k] = events[sort[k]]
+    return len(chosen)
+
+
+# ---- integrate and fire, instantaneous synapses
+
+
+@njit(cache=True, nogil=True)
+def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, order, counts, out):
+    """V_j = sum of w_ji over the inputs so far; the first event at which V_j > v_th fires, `latency` later."""
+    inputs, neurons = weight.shape
+    v = np.empty(neurons, weight.dtype)
+    for b in range(lo, hi):
+        n = in_order(times[b], steps, order[b])
+        counts[b] = n
+        v[:] = 0
+        fire = out[b]
+        fire[:] = np.inf
+        left, k = neurons, 0
+        while k < n and left > 0:
+            t = times[b, order[b, k]]
+            at = t + latency
+            if at >= steps:
+                break
+            while k < n and times[b, order[b, k]] == t:
+                row = weight[order[b, k] % inputs]
+                for j in range(neurons):
+                    v[j] += row[j]
+                k += 1
+            left = 0
+            for j in range(neurons):
+                fire[j] = at if (v[j] > v_th) and (fire[j] > at) else fire[j]
+                left += 1 if fire[j] == np.inf else 0
+
+
+@njit(cache=True, nogil=True, fastmath=REASSOCIATE)
+def instant_backward(part, lo, hi, times, weight, order, counts, out, g, steps, dweight, dtimes, below):
+    """dt_j/dw_ji = -1 and dt_j/dt_i = w_ji for inputs before t_j (of a silent neuron: all)."""
+    inputs = weight.shape[0]
+    post, error = np.empty(hi - lo, times.dtype), np.empty(hi - lo, g.dtype)
+    width = hi - lo
+    for b in range(len(times)):
+        last = 0.0
+        for j in range(width):
+            t = out[b, lo + j]
+            post[j] = t if t < steps else steps
+            error[j] = g[b, lo + j]
+            last = max(last, post[j]) if error[j] != 0 else last
+        for k in range(counts[b]):
+            e = order[b, k]
+            t = times[b, e]
+            if t >= last:
+                break
+            i = e % inputs
+            dw = dweight[i, lo:hi]
+            for j in range(width):
+                dw[j] -= error[j] if t < post[j] else 0
+            if below:
+                w = weight[i, lo:hi]
+                total = dw[0] * 0
+                for j in range(width):
+                    total += w[j] * error[j] if t < post[j] else 0
+                dtimes[part, b, e] += total
+
+
+# ---- causal sets: potentials that are straight lines between events
+
+
+@njit(cache=True, nogil=True)
+def causal_forward(part, lo, hi, x, weight, above, below, limit, order, counts, out, size, slope):
+    """x_j = (above + sum_C w x) / (sum_C w - below), C the shortest prefix of the events that ends before the next."""
+    inputs, neurons = weight.shape
+    s, p = np.empty(neurons, weight.dtype), np.empty(neurons, weight.dtype)
+    for b in range(lo, hi):
+        n = in_order(x[b], limit, order[b])
+        counts[b] = n
+        s[:] = -below
+        p[:] = above
+        fire, sizes, slopes = out[b], size[b], slope[b]
+        fire[:] = np.inf
+        sizes[:] = 0
+        slopes[:] = 1
+        left, k = neurons, 0
+        while k < n and left > 0:
+            now = x[b, order[b, k]]
+            while k < n and x[b, order[b, k]] == now:
+                row = weight[order[b, k] % inputs]
+                for j in range(neurons):
+                    s[j] += row[j]
+                    p[j] += row[j] * now
+                k += 1
+            following = x[b, order[b, k]] if k < n else limit
+            left = 0
+            for j in range(neurons):
+                at = p[j] / s[j] if s[j] > 0 else np.inf
+                fires = (fire[j] == np.inf) and (at < following)
+                fire[j] = at if fires else fire[j]
+                sizes[j] = k if fires else sizes[j]
+                slopes[j] = s[j] if fires else slopes[j]
+                left += 1 if fire[j] == np.inf else 0
+
+
+@njit(cache=True, nogil=True, fastmath=REASSOCIATE)
+def causal_backward(part, lo, hi, x, weight, order, out, size, slope, g, dweight, dx, below):
+    """dx_j/dw_ji = (x_i - x_j) / S and dx_j/dx_i = w_ji / S for i in j's causal set, S = sum_C w - below."""
+    inputs = weight.shape[0]
+    width = hi - lo
+    a, ax = np.empty(width, g.dtype), np.empty(width, g.dtype)
+    for b in range(len(x)):
+        sizes = size[b, lo:hi]
+        last = 0
+        for j in range(width):
+            fired = sizes[j] > 0
+            a[j] = g[b, lo + j] / slope[b, lo + j] if fired else 0
+            ax[j] = a[j] * out[b, lo + j] if fired else 0
+            last = max(last, sizes[j])
+        for k in range(last):
+            e = order[b, k]
+            at, i = x[b, e], e % inputs
+            dw = dweight[i, lo:hi]
+            for j in range(width):
+                dw[j] += a[j] * at - ax[j] if k < sizes[j] else 0
+            if below:
+                w = weight[i, lo:hi]
+                total = dw[0] * 0
+                for j in range(width):
+                    total += w[j] * a[j] if k < sizes[j] else 0
+                dx[part, b, e] += total
