@@ -222,7 +222,7 @@ FORMULAS = [
 ]
 
 
-@pytest.mark.parametrize("part, formulas", list(zip(DEPENDENCES, FORMULAS, strict=True)), ids=repr)
+@pytest.mark.parametrize("part, formulas", list(zip(DEPENDENCES, FORMULAS, strict=True)), ids=map(repr, DEPENDENCES))
 def test_a_dependence_is_its_formula_compiled_too(part, formulas):
     w = np.linspace(0, 1, 101)
     for up, found, formula in ((True, part.up, formulas[0]), (False, part.down, formulas[1])):
