@@ -24,6 +24,7 @@ from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.recipes.taught import Taught
 
 NAMES = recipes.names()
+EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES]  # one process trains it, once
 QUICK = {"estimate_steps": 30, "search": "0.3,0.6", "shrink_epochs": 1, "iterations": 20}
 OWN: dict[str, dict[str, Any]] = {
     "fs": {"steps": 30},
@@ -35,9 +36,8 @@ SMALL = {"arch": "16C3-P2-64-10", "epochs": 4, "batch": 20}
 
 
 @pytest.fixture(autouse=True)
-def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "TIMED_SECONDS", 0.0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_the_listing_finds_every_file() -> None:
     assert files == set(NAMES) and {"surrogate", "stbp", "tssl-bp"} <= files
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_recipe_says_what_it_is(name: str) -> None:
     kind = recipes.get(name)
     row = next(row for row in recipes.listing() if row["name"] == name)
@@ -81,7 +81,7 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     json.dumps(row, allow_nan=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_every_field_has_a_type_a_default_and_a_sentence(name: str) -> None:
     kind = recipes.get(name)
     bodies = [ast.parse(inspect.getsource(c)).body[0].body for c in kind.__mro__[::-1] if issubclass(c, Recipe)]
@@ -98,7 +98,7 @@ def test_every_field_has_a_type_a_default_and_a_sentence(name: str) -> None:
             assert told[field.name].strip().endswith("."), field.name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_presets_set_fields_that_exist_and_build(name: str) -> None:
     kind = recipes.get(name)
     for data, preset in kind.presets.items():
@@ -111,13 +111,13 @@ def test_presets_set_fields_that_exist_and_build(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_its_preset_for_digits_trains(name: str) -> None:
     snn = sw.train(name, "digits", limit=100, epochs=1, progress=False)
     assert snn(images(4)).shape == (4, 10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_it_learns(name: str) -> None:
     found = sw.evaluate(trained(name), sw.load("digits").test)
     local = 0.5 if recipes.get(name).family == "local" else 0.6  # local rules want more than 600 images of 8 x 8
@@ -126,7 +126,7 @@ def test_it_learns(name: str) -> None:
     assert all(0 < rate < 1 for rate in found.rates.values()), found.rates
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_all_steps_at_once_one_by_one_and_streamed_are_the_same(name: str) -> None:
     snn = trained(name).double()
     try:
@@ -146,7 +146,7 @@ def test_all_steps_at_once_one_by_one_and_streamed_are_the_same(name: str) -> No
         snn.float()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_saved_and_loaded_it_predicts_the_same(name: str, tmp_path: Path) -> None:
     snn = trained(name)
     snn.save(tmp_path)

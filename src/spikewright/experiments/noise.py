@@ -27,7 +27,7 @@ TIMES = {  # data, network: seconds with noise and with T = 10 surrogate gradien
 ALPHAS = (2.0, 3.0, 4.0, 8.0, 16.0, None)
 
 
-@experiment(paper="Jiang & Zhang (seed 004), table 2 and figures 3 to 6")
+@experiment(paper="Jiang & Zhang, table 2 and figures 3 to 6")
 @dataclass
 class NoiseTraining(Experiment):
     """Single-step training with noise: accuracy against T, alpha, kinds of noise, time against direct training.

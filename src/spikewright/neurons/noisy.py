@@ -50,7 +50,7 @@ class NoisyLIF(Temporal):
         first: "noise": the first step is the trained one; "rest": it has a flat membrane, M = beta, and N'.
         v_th, surrogate, reset, strict: as for `LIF`.
 
-    Source: seed paper on noise-based training, eq. 5-9 (it gives the range of M without beta). It is silent on how
+    Source: Jiang & Zhang on noise-based training, eq. 5-9 (it gives the range of M without beta). It is silent on how
     noise is brought into 0..1, on what a maximum is over, and on a flat membrane, where M = beta here.
     """
 

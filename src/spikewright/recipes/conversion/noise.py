@@ -19,7 +19,7 @@ from spikewright.surrogate import Rectangle
 
 
 @recipe(
-    paper="Jiang & Zhang (seed 004)",
+    paper="Jiang & Zhang",
     reports={"mnist": 99.64, "fashion-mnist": 94.07, "cifar10": 92.07},
     presets={
         "digits": {"arch": "32C3-P2-64C3-P2-128-10", "epochs": 20, "batch": 32, "lr": 2e-3, "schedule": "cosine"},
