@@ -101,6 +101,15 @@ def test_gaussian_fields_fire_the_nearest_first_and_the_far_ones_never():
     assert t.isinf().any() and (t[~t.isinf()] < 9).all()  # from step 9 of 10 on: never
 
 
+def test_a_population_may_spread_its_times_over_a_window():
+    encoder = Population(m=5, beta=1.5, cut=0.6, window=7.0)
+    x = torch.rand(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    away = 1 - encoder.activity(x)
+    times = encoder.times(x, 20)
+    assert times.isinf().any() and times.isfinite().any() and (times[times.isfinite()] % 1 != 0).any()
+    torch.testing.assert_close(times, torch.where(away < 0.6, 7 * away, math.inf))
+
+
 def test_gaussian_fields_decode_near_the_value():
     encoder = Population(m=12, beta=1.0)
     x = torch.linspace(0.05, 0.95, 40, dtype=F64)[None]

@@ -34,7 +34,6 @@ __all__ = [
     "Normalized",
     "Poisson",
     "Population",
-    "PopulationLatency",
     "RampLatency",
     "RankOrder",
     "TwoTimes",
@@ -462,15 +461,21 @@ class Population(Latency):
     Args:
         m: cells a value, above 2.
         beta: how narrow the fields are.
-        cut: share of the sequence from which a cell stays silent.
+        cut: share of the sequence (or window) from which a cell stays silent.
+        window: spread the times over so many steps, t_i = window (1 - a_i), and do not round them.
     """
 
     m: int = 6
     beta: float = 1.5
     cut: float = 0.9
+    window: float | None = None
 
     def __post_init__(self) -> None:
         _expect_whole("Population", "m", self.m, 3)
+        if self.window is not None and not 0 < self.window < math.inf:
+            raise ConfigError(
+                f"Population: window is {self.window}, expected a finite number of steps above 0, or none"
+            )
         if not 0 < self.beta < math.inf:
             raise ConfigError(f"Population: beta is {self.beta}, expected a finite number above 0")
         if not 0 < self.cut <= 1:
@@ -492,6 +497,9 @@ class Population(Latency):
         return torch.exp(-((x[:, :, None] - mu) ** 2) / (2 * sigma**2)).flatten(1, 2)
 
     def of(self, x: Tensor, steps: int) -> Tensor:
+        if self.window is not None:
+            t = self.window * (1 - self.activity(x))
+            return torch.where(t < self.cut * self.window, t, math.inf)
         t = torch.round((steps - 1) * (1 - self.activity(x)))
         return torch.where(t < max(self.cut * (steps - 1), 0.5), t, math.inf)
 
@@ -544,48 +552,6 @@ class TwoTimes(Latency):
 
     def of(self, x: Tensor, steps: int) -> Tensor:
         return torch.where(x > self.threshold, 0.0, float(self.late)).to(x.dtype)
-
-
-@dataclass(frozen=True)
-class PopulationLatency(Latency):
-    """Overlapping Gaussian receptive fields (Bohte et al. 2002): x [B, C, ...] -> [B, C * fields, ...].
-
-    Field k of n has its centre at (2k - 3) / (2 (n - 2)), k = 1 .. n, and the width 1 / (gamma (n - 2)); a response r
-    fires at window (1 - r), one below `least` never.
-
-    Args:
-        fields: n, at least 3.
-        window: steps over which the responses are spread.
-        gamma: how narrow the fields are.
-        least: weakest response that fires.
-    """
-
-    fields: int = 12
-    window: float = 20.0
-    gamma: float = 1.5
-    least: float = 0.1
-
-    def __post_init__(self) -> None:
-        if isinstance(self.fields, bool) or not isinstance(self.fields, int) or self.fields < 3:
-            raise ConfigError(f"PopulationLatency: fields is {self.fields!r}, expected a whole number of at least 3")
-        for name in ("window", "gamma"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(
-                    f"PopulationLatency: {name} is {getattr(self, name)}, expected a finite number above 0"
-                )
-        if not 0 <= self.least <= 1:
-            raise ConfigError(f"PopulationLatency: least is {self.least}, expected a response between 0 and 1")
-
-    @property
-    def cells(self) -> int:
-        return self.fields
-
-    def of(self, x: Tensor, steps: int) -> Tensor:
-        k = torch.arange(1, self.fields + 1, device=x.device, dtype=x.dtype)
-        centres = ((2 * k - 3) / (2 * (self.fields - 2))).view(-1, *[1] * (x.dim() - 2))
-        away = (x.unsqueeze(2) - centres) * (self.gamma * (self.fields - 2))
-        response = torch.exp(-0.5 * away.square()).flatten(1, 2)
-        return torch.where(response >= self.least, self.window * (1 - response), math.inf)
 
 
 _SCHEMES: dict[str, Encoder] = {

@@ -79,7 +79,7 @@ def bernoulli(x: Tensor, level: Tensor, seed: int, start: int, stop: int) -> Ten
     if level.device.type != "cpu" or level.dtype not in (torch.float32, torch.float64):
         return (noise.uniform(keys, seed, start, stop, tuple(x.shape[1:])) < level).to(level.dtype)
     out = torch.zeros(stop - start, *level.shape, dtype=level.dtype)
-    flat = level.detach().reshape(len(level), -1).numpy()
+    flat = level.detach().flatten(1).contiguous().numpy()
     _bernoulli(flat, keys.numpy(), np.uint64(seed), start, out.view(stop - start, *flat.shape).numpy())
     return out
 

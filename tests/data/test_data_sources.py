@@ -422,12 +422,21 @@ def test_cifar_with_a_cache_that_cannot_be_written(tmp_path, tiny_cifar):
 
 
 def test_names_and_descriptions():
-    assert names() == ["digits", "mnist", "fashion-mnist", "cifar10", "nmnist", "spike-patterns", "spike-classes"]
+    assert names() == [
+        "digits",
+        "mnist",
+        "fashion-mnist",
+        "cifar10",
+        "nmnist",
+        "spike-patterns",
+        "spike-classes",
+        "xor",
+    ]
     rows = describe()
     assert [row["name"] for row in rows] == names() and json.loads(json.dumps(rows)) == rows
     for row in rows:
-        assert row["train"] > row["test"] > 0 and len(row["shape"]) == 3
-        assert len(row["classes"]) == {"spike-patterns": 1, "spike-classes": 2}.get(row["name"], 10)
+        assert row["train"] >= row["test"] > 0 and len(row["shape"]) == 3
+        assert len(row["classes"]) == {"spike-patterns": 1, "spike-classes": 2, "xor": 2}.get(row["name"], 10)
         assert row["fetch"] and row["licence"] and row["citation"]
 
 

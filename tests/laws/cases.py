@@ -334,13 +334,16 @@ ENCODERS: dict[type, list[Case]] = {
         Case("LinearLatency", encode.LinearLatency),
         Case("LinearLatency-zero-last", partial(encode.LinearLatency, silent_zero=False)),
     ],
+    encode.Population: [
+        Case("Population", encode.Population),
+        Case("Population-window", partial(encode.Population, 4, window=5.0)),
+    ],
     encode.RankOrder: [
         Case("RankOrder", encode.RankOrder),
         Case("RankOrder-even", partial(encode.RankOrder, even=True)),
     ],
     encode.RampLatency: [Case("RampLatency", partial(encode.RampLatency, 5.0, 0.2))],
     encode.TwoTimes: [Case("TwoTimes", partial(encode.TwoTimes, 3.3))],
-    encode.PopulationLatency: [Case("PopulationLatency", partial(encode.PopulationLatency, 4, 5.0))],
 }
 TRAINS = (((1, 3),), ((4,),), ((),))  # of one neuron, asked of all outputs
 READOUTS: dict[type, list[Case]] = {

@@ -9,6 +9,7 @@ from cases import F64, assert_active, network
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 from spikewright.clock import Clock
+from spikewright.losses import TimeLoss
 from spikewright.neurons import (
     IF,
     LIF,
@@ -33,6 +34,7 @@ from spikewright.neurons import (
 )
 from spikewright.neurons.adaptive import _Stepwise
 from spikewright.noise import sample_keys, seeded
+from spikewright.readout import Timing
 from spikewright.snn import Run
 from spikewright.surrogate import ATan, Learnable, Sigmoid, Smooth
 
@@ -75,14 +77,19 @@ def test_gradcheck_with_respect_to_the_state_handed_in(case):
 def test_gradcheck_of_every_readout(case):
     read = case.make()
     g = torch.Generator().manual_seed(0)
-    checked_twice(lambda out: read.run(out)[0], torch.rand(4, 2, 4, generator=g, dtype=F64, requires_grad=True))
+    out = torch.rand(4, 2, 4, generator=g, dtype=F64, requires_grad=True)
+    if isinstance(read, Timing):
+        checked_twice(lambda times: read.at(4 * times[0], 0, 4), out)
+    else:
+        checked_twice(lambda out: read.run(out)[0], out)
 
 
-@pytest.mark.parametrize("case", cases.loss_cases(), ids=repr)
+@pytest.mark.parametrize("case", [c for c in cases.loss_cases() if c.name != "RelativeTarget"], ids=repr)  # moves
 def test_gradcheck_of_every_loss(case):
     loss = case.make()
     run, target = cases.run_of(6, 3, 4)
-    out, scores = (10 * run.out).requires_grad_(), run.scores.requires_grad_()
+    span = 6 if isinstance(loss, TimeLoss) else 10
+    out, scores = (span * run.out).requires_grad_(), run.scores.requires_grad_()
     found = grad(loss(Run(out, scores), target), (out, scores), allow_unused=True)
     used = [t for t, g in zip((out, scores), found, strict=True) if g is not None]
     assert used

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import nn
 
 from spikewright.data import Dataset
-from spikewright.encode import PopulationLatency, RampLatency
+from spikewright.encode import Population, RampLatency
 from spikewright.engine.optim import SGD, Optimizer, Polyak, Rprop
 from spikewright.losses import OneEarly, SquaredTime, TimeLoss
 from spikewright.phases import Fit, Phase
@@ -100,7 +100,7 @@ class SpikeProp(Recipe):
                 layer.inhibitory = round(self.inhibitory * before.out_features) * self.terminals
         children = dict(body.named_children())
         body = nn.Sequential(OrderedDict({"flatten": children.pop("flatten"), "reference": Reference(), **children}))
-        encode = PopulationLatency(self.fields, self.window) if self.fields else RampLatency(self.window)
+        encode = Population(self.fields, window=self.window) if self.fields else RampLatency(self.window)
         readout: Timing = FirstSpike()
         loss: TimeLoss = OneEarly(self.early, self.late)
         if layers[-1].out_features == 1:
