@@ -336,7 +336,7 @@ ENCODERS: dict[type, list[Case]] = {
     ],
     encode.Population: [
         Case("Population", encode.Population),
-        Case("Population-window", partial(encode.Population, 4, window=5.0)),
+        Case("Population-window", partial(encode.Population, window=5.0)),
     ],
     encode.RankOrder: [
         Case("RankOrder", encode.RankOrder),
