@@ -16,6 +16,7 @@ from spikewright.encode import Bernoulli, Direct, Frames
 from spikewright.errors import ConfigError
 from spikewright.kernels import fused
 from spikewright.neurons import LIF, PLIF, Euler, Synapse, TSSLNeuron
+from spikewright.noise import sample_keys, seeded
 from spikewright.passage import SAMPLEWISE, passage
 from spikewright.snn import SNN
 
@@ -107,7 +108,7 @@ def weighted(make, dtype=F64, seed=1):
 
 def passed(body, x):
     """Output, last states by layer and gradients of a body over the steps of x [T, B, ...]."""
-    with Clock(len(x), root=body) as clock:
+    with Clock(len(x), root=body, keys=lambda: seeded(sample_keys(x[0]), 0)) as clock:
         out = passage(body, x, clock)
     clock.check()
     names = {id(m): n.removeprefix("chain.") for n, m in body.named_modules()}
