@@ -156,7 +156,7 @@ def watched(at: int | None, do: str) -> list[str]:
         os.kill(os.getpid(), signal.SIGKILL if do == "kill" else signal.Signals[do])
 
     atomic._fault = fault
-    before(trainer._Trainee, "forward", "step")
+    before(trainer.Trainee, "forward", "step")
     before(trainer.Trainer, "_maybe_save", "stepped")
     before(trainer.Trainer, "_accuracy", "validating")
     before(training, "evaluate", "testing")

@@ -211,7 +211,11 @@ def test_a_delayed_layer_is_a_dense_layer_on_shifted_inputs():
     conv = nn.Conv1d(8, 2, 1, groups=2, bias=False).double()
     conv.weight.data.copy_(weight)
     x = raster(INPUTS).transpose(0, 1)
-    out = SNN(nn.Sequential(nn.Flatten(), delay, conv, nn.Flatten()), 60, Frames()).run(x).out[:, 0]
+    out = (
+        SNN(nn.Sequential(nn.Flatten(), delay, nn.Unflatten(1, (8, 1)), conv, nn.Flatten()), 60, Frames())
+        .run(x)
+        .out[:, 0]
+    )
     for k, delays in enumerate([[0, 3, 9, 1], [2, 0, 0, 8]]):
         shifted = raster([[s + d for s in train if s + d < 60] for train, d in zip(INPUTS, delays, strict=True)])[:, 0]
         torch.testing.assert_close(out[:, k], shifted @ weight[k, :, 0])
