@@ -9,10 +9,11 @@ import spikewright as sw
 from spikewright import recipes
 from spikewright.errors import ConfigError
 from spikewright.measure import evaluation
+from spikewright.recipes.taught import Taught
 
 TASK = "spike-patterns:inputs=150,rate=10,duration=200,spikes=2,copies=20"
 SMALL = {"steps": 400, "dt": 0.5, "epochs": 6, "lr": 0.03, "progress": False, "precision": "float32"}
-TAUGHT = [n for n in recipes.names() if hasattr(recipes.get(n), "rule")]
+TAUGHT = [n for n in recipes.names() if issubclass(recipes.get(n), Taught)]
 
 
 @pytest.fixture(autouse=True)
