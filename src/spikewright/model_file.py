@@ -41,8 +41,19 @@ __all__ = ["build", "describe", "load_model", "save_model"]
 FORMAT = 1
 _TORCH = (
     *(nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d),
-    *(nn.MaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Dropout),
-    *(nn.Dropout1d, nn.Dropout2d, nn.Identity, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.Tanh, nn.LayerNorm, nn.GroupNorm),
+    *(nn.MaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Unflatten),
+    *(
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Identity,
+        nn.ReLU,
+        nn.PReLU,
+        nn.Sigmoid,
+        nn.Tanh,
+        nn.LayerNorm,
+        nn.GroupNorm,
+    ),
     *(nn.ZeroPad2d, nn.PixelShuffle, nn.PixelUnshuffle),
 )
 

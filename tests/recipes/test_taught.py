@@ -13,7 +13,7 @@ from spikewright.recipes.taught import Taught
 
 TASK = "spike-patterns:inputs=150,rate=10,duration=200,spikes=2,copies=20"
 SMALL = {"steps": 400, "dt": 0.5, "epochs": 6, "lr": 0.03, "progress": False, "precision": "float32"}
-TAUGHT = [n for n in recipes.names() if issubclass(recipes.get(n), Taught) and hasattr(recipes.get(n), "rule")]
+TAUGHT = [n for n in recipes.names() if issubclass(recipes.get(n), Taught)]
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ __all__ = ["SynapticDelay"]
 class SynapticDelay(Temporal):
     """Every input of every output neuron later by a delay of its own: out[t, k * inputs + i] = x[t - d[k, i], i].
 
-    Delays are kept as fractional steps, in the buffer `steps` [outputs, inputs], and act rounded. In a body it hands on
-    [T*B, outputs * inputs, 1], what a grouped convolution `nn.Conv1d(outputs * inputs, outputs, 1, groups=outputs)`
-    takes: a dense layer whose synapses have delays.
+    Delays are kept as fractional steps, in the buffer `steps` [outputs, inputs], and act rounded. With
+    `nn.Unflatten(1, (outputs * inputs, 1))` and `nn.Conv1d(outputs * inputs, outputs, 1, groups=outputs)` behind it, it
+    makes a dense layer whose synapses have delays.
 
     Args:
         inputs: values of a step; 1 stands for any number of them with the same delay.
@@ -54,10 +54,6 @@ class SynapticDelay(Temporal):
                 at = (now[:, None] - row).view(len(now), *[1] * (x.dim() - 2), -1)
                 out.append(known.gather(0, at.expand(x.shape)))
         return torch.cat(out, -1).to(current.dtype), known[-self.longest :] + 0 * x.sum(0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T*B, inputs] -> [T*B, outputs * inputs, 1]."""
-        return super().forward(x)[..., None]
 
     def extra_repr(self) -> str:
         return f"inputs={self.inputs}, outputs={self.outputs}, longest={self.longest}, initial={self.initial:g}"

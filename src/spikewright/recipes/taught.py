@@ -96,7 +96,8 @@ class Taught(Recipe):
         layers = [dense]
         if longest:
             dense = nn.Conv1d(inputs * outputs, outputs, 1, groups=outputs, bias=False)
-            layers = [SynapticDelay(inputs, outputs, round(longest / self.dt)), dense, nn.Flatten()]
+            delay = SynapticDelay(inputs, outputs, round(longest / self.dt))
+            layers = [delay, nn.Unflatten(1, (inputs * outputs, 1)), dense, nn.Flatten()]
         nn.init.uniform_(dense.weight, 0, self.weight)  # type: ignore[arg-type]
         return layers
 

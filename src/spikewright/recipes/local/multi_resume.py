@@ -13,7 +13,7 @@ from spikewright.teaching import Rule, Scaling, TwoSided
 
 _IMAGES = IMAGES | {
     "tau_plus": 100.0, "minus": 0.0, "a": 0.0, "low": 0.1, "high": 3.0,
-    "hidden": 100, "inhibitory": 0.45, "weight": 0.15, "lr": 5.0,
+    "inhibitory": 0.45, "weight": 0.15, "lr": 5.0,
 }  # fmt: skip
 
 
