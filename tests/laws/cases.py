@@ -382,6 +382,14 @@ def readout_cases() -> list[Case]:
     return _cases(readout.Readout, READOUTS)
 
 
+def encoders_with_readouts() -> list[Any]:
+    """Every encoder with a readout, every readout with an encoder: pairs (encoder, readout), not the whole product."""
+    encoders, readouts = encoder_cases(), readout_cases()
+    count = max(len(encoders), len(readouts))
+    pairs = [(encoders[i % len(encoders)], readouts[(i + k) % len(readouts)]) for k in (0, 7) for i in range(count)]
+    return [pytest.param(e, r, id=f"{e}-{r}") for e, r in pairs]
+
+
 def loss_cases() -> list[Case]:
     """Every loss."""
     return _cases(losses.Loss, LOSSES)

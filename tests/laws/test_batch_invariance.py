@@ -42,8 +42,7 @@ def test_every_encoder(case):
     assert_invariant(network("conv", STEPS, encoder), x)
 
 
-@pytest.mark.parametrize("read", cases.readout_cases(), ids=repr)
-@pytest.mark.parametrize("case", cases.encoder_cases(), ids=repr)
+@pytest.mark.parametrize("case, read", cases.encoders_with_readouts())
 def test_scores_and_classes_with_every_encoder_and_readout(case, read):
     snn = network("conv", STEPS, case.make(), read.make())
     x = cases.images(snn.encode, BATCH, STEPS)

@@ -254,8 +254,7 @@ def test_predict_refuses_a_batch_size_that_is_none(batch):
 # ---- empty batches
 
 
-@pytest.mark.parametrize("read", cases.readout_cases(), ids=repr)
-@pytest.mark.parametrize("case", cases.encoder_cases(), ids=repr)
+@pytest.mark.parametrize("case, read", cases.encoders_with_readouts())
 def test_an_empty_batch_gives_empty_results(case, read):
     snn = network("conv", 3, case.make(), read.make())
     x = cases.images(snn.encode, 0, 3)

@@ -158,8 +158,7 @@ def test_every_encoder_gives_the_same_spikes_in_chunks_and_streams(case):
         assert torch.equal(act(), wanted.scores[steps].detach()), way
 
 
-@pytest.mark.parametrize("case", cases.encoder_cases(), ids=repr)
-@pytest.mark.parametrize("read", cases.readout_cases(), ids=repr)
+@pytest.mark.parametrize("case, read", cases.encoders_with_readouts())
 def test_scores_after_t_steps_are_those_of_a_run_of_t_steps(case, read):
     encoder = case.make()
     whole = (encode.LinearLatency, encode.Population, encode.Burst, encode.RankOrder, encode.Frames)
