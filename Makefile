@@ -24,13 +24,13 @@ demo: install
 	$(BIN)/spikewright train --data digits
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/laws
+	$(BIN)/python -m pytest -n 2 tests/laws
 
 bench: $(BENCH)/installed
 	for script in neuron training inference memory start where; do \

@@ -24,7 +24,6 @@ from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.recipes.taught import Taught
 
 NAMES = recipes.names()
-EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES]  # one process trains it, once
 QUICK = {"estimate_steps": 30, "search": "0.3,0.6", "shrink_epochs": 1, "iterations": 20}
 OWN: dict[str, dict[str, Any]] = {
     "multi-resume": {"epochs": 6, "batch": 5},
@@ -70,7 +69,7 @@ def test_the_listing_finds_every_file() -> None:
     assert files == set(NAMES) and {"surrogate", "stbp", "tssl-bp"} <= files
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_what_it_is(name: str) -> None:
     kind = recipes.get(name)
     row = next(row for row in recipes.listing() if row["name"] == name)
@@ -82,7 +81,7 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     json.dumps(row, allow_nan=False)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_field_has_a_type_a_default_and_a_sentence(name: str) -> None:
     kind = recipes.get(name)
     bodies = [ast.parse(inspect.getsource(c)).body[0].body for c in kind.__mro__[::-1] if issubclass(c, Recipe)]
@@ -99,7 +98,7 @@ def test_every_field_has_a_type_a_default_and_a_sentence(name: str) -> None:
             assert told[field.name].strip().endswith("."), field.name
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", NAMES)
 def test_presets_set_fields_that_exist_and_build(name: str) -> None:
     kind = recipes.get(name)
     for data, preset in kind.presets.items():
@@ -112,14 +111,21 @@ def test_presets_set_fields_that_exist_and_build(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", NAMES)
 def test_its_preset_for_digits_trains(name: str) -> None:
     snn = sw.train(name, "digits", limit=100, epochs=1, progress=False)
     assert snn(images(4)).shape == (4, 10)
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_it_learns(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns_streams_and_comes_back(name: str, tmp_path: Path) -> None:
+    """One test, so that one process trains it, once."""
+    learns(name)
+    is_the_same_at_once_one_by_one_and_streamed(name)
+    predicts_the_same_when_loaded(name, tmp_path)
+
+
+def learns(name: str) -> None:
     found = sw.evaluate(trained(name), sw.load("digits").test)
     local = 0.5 if recipes.get(name).family == "local" else 0.6  # local rules want more than 600 images of 8 x 8
     assert found.accuracy >= LEAST.get(name, local)
@@ -127,8 +133,7 @@ def test_it_learns(name: str) -> None:
     assert all(0 < rate < 1 for rate in found.rates.values()), found.rates
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_all_steps_at_once_one_by_one_and_streamed_are_the_same(name: str) -> None:
+def is_the_same_at_once_one_by_one_and_streamed(name: str) -> None:
     snn = trained(name).double()
     try:
         x = images().double()
@@ -147,8 +152,7 @@ def test_all_steps_at_once_one_by_one_and_streamed_are_the_same(name: str) -> No
         snn.float()
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_saved_and_loaded_it_predicts_the_same(name: str, tmp_path: Path) -> None:
+def predicts_the_same_when_loaded(name: str, tmp_path: Path) -> None:
     snn = trained(name)
     snn.save(tmp_path)
     loaded = sw.load_model(tmp_path)
