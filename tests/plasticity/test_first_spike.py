@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -173,6 +174,68 @@ def test_reward_makes_the_strongest_neuron_learn_by_its_class():
     assert found == (right, 40 - right) and 0 < right < 40
     layer.put(w)
     assert layer.conv.weight.detach().flatten(1).numpy() == pytest.approx(expected, abs=1e-12)
+
+
+def plain_reward(events, order, labels, per_class, w, shape, k, pad, features, reward, punish, rates):
+    """The loop as it is defined: sample by sample, all potentials, event by event; (who answered, with which place)."""
+    channels, height, width = shape
+    rows, columns = height + 2 * pad - k + 1, width + 2 * pad - k + 1
+    kernel = w.reshape(channels, k, k, features)[:, :, ::-1]  # a view with the columns in order
+    answers = []
+    for n, label in zip(order, labels, strict=True):
+        potentials = np.zeros((features, rows + 2 * k, columns + 2 * k), w.dtype)
+        fired = np.zeros((channels, height + 2 * pad, width + 2 * pad), bool)
+        for event in events.at[events.ends[n, 0] : events.ends[n, -1]].astype(int):
+            c, y, x = event // (height * width), event // width % height + pad, event % width + pad
+            reached = potentials[:, y + 1 : y + k + 1, x + 1 : x + k + 1]
+            reached += kernel[c, ::-1, ::-1].transpose(2, 0, 1)
+            fired[c, y, x] = True
+        potentials = potentials[:, k : k + rows, k : k + columns]
+        if potentials.max() <= 0:
+            continue
+        f, y, x = np.unravel_index(potentials.argmax(), potentials.shape)
+        ltp, ltd, _, _, low, high = reward if f // per_class == label else punish
+        rate = rates[int(f // per_class != label)]
+        change = np.where(fired[:, y : y + k, x : x + k], ltp * rate, -(ltd * rate))
+        kernel[..., f] = np.clip(kernel[..., f].astype(float) + change, low, high)
+        answers.append((f, y * columns + x))
+    return answers
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shape, k, pad, features, density, bounds",
+    [
+        ((20, 4, 4), 5, 2, 12, 0.4, Bounds(0.2, 0.8)),
+        ((9, 6, 5), 3, 1, 35, 0.7, Bounds(0.0, 1.0)),
+        ((5, 5, 7), 2, 0, 6, 0.2, Bounds(-0.3, 0.4)),
+        ((1200, 1, 1), 1, 0, 8, 0.5, Bounds(0.2, 0.8)),
+    ],
+)
+def test_reward_finds_the_very_neuron_of_the_plain_loop(shape, k, pad, features, density, bounds, dtype):
+    """Bit for bit, with limits in place of most potentials: steps, silent samples, ties, one map winning in a row."""
+    rng = np.random.default_rng(0)
+    times = rng.integers(0, 4, (60, math.prod(shape)))
+    chance = density * rng.uniform(0.1, 2, math.prod(shape)) * rng.uniform(0.5, 1.2, (60, 1))
+    times[(rng.random(times.shape) > chance) | (rng.random((60, 1)) < 0.05)] = 4
+    times[7], times[8] = 4, times[9]
+    events = events_of(times.astype(np.uint8), 4)
+    order, labels = rng.integers(0, 60, 300), rng.integers(0, 3, 300)
+    order[:3] = 7, 8, 9
+    w = rng.normal(bounds.high, 0.05, (shape[0] * k * k, features)).clip(bounds.low, bounds.high)
+    w[:, features // 2 :] = w[:, : features - features // 2]  # equal kernels: the first map answers
+    w = w.astype(dtype).clip(dtype(bounds.low), dtype(bounds.high)).reshape(-1)
+    rules = numbers(Order(0.02, 0.015, Additive(), bounds)), numbers(Order(-0.02, -0.004, Additive(), bounds))
+    whole, parts, plain, rates = w.copy(), w.copy(), w.copy(), (0.4, 0.9)
+    arguments = (shape, k, pad, features, *rules, rates)
+    answers = plain_reward(events, order, labels, -(-features // 3), plain, *arguments)
+    found = loops.learn_by_reward(*events, order, labels, -(-features // 3), whole, *arguments)
+    assert sum(found) == len(answers) < 300 and min(found) > 0
+    assert len({f for f, _ in answers}) > 1 and any(a[0] == b[0] for a, b in pairwise(answers))
+    assert (whole == plain).all() and (whole != w).any()
+    for part in (slice(0, 1), slice(1, 150), slice(150, 300)):
+        loops.learn_by_reward(*events, order[part], labels[part], -(-features // 3), parts, *arguments)
+    assert (parts == plain).all()
 
 
 def test_bars_are_learned_one_a_unit():

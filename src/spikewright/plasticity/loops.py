@@ -18,9 +18,11 @@ from numba import njit
 
 from spikewright.plasticity.weights import factor
 
-__all__ = ["decide", "fire", "inhibited", "learn", "learn_by_reward", "scatter", "sort"]
+__all__ = ["fire", "inhibited", "learn", "learn_by_reward", "scatter", "sort"]
 
 SILENT = 255  # a time no step has
+LEVELS = 256  # what 8 bits tell apart
+RUN = 257  # so many of them add up within 16 bits
 
 
 @njit(nogil=True, cache=True)
@@ -154,6 +156,13 @@ def scatter(x, w, k, pad, out, start, stop):
                                 reached[i] += v * brought[i]
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _changed(v, before, ltp, ltd, code, p, low, high):
+    """A weight after the order rule; before: its input fired in time."""
+    change = ltp * factor(code, v, low, high, p, True) if before else -ltd * factor(code, v, low, high, p, False)
+    return min(max(v + change, low), high)
+
+
 @njit(nogil=True, cache=True)
 def _update(w, feature, row, column, step, times, shape, k, pad, features, ltp, ltd, code, p, low, high):
     """The order rule on one winner: whoever fired by `step` is strengthened, all others weakened."""
@@ -166,11 +175,7 @@ def _update(w, feature, row, column, step, times, shape, k, pad, features, ltp, 
                 inside = y >= 0 and y < height and x >= 0 and x < width
                 before = inside and times[(c * height + y) * width + x] <= step
                 i = ((c * k + ky) * k + k - 1 - kx) * features + feature
-                v = w[i]
-                change = (
-                    ltp * factor(code, v, low, high, p, True) if before else -ltd * factor(code, v, low, high, p, False)
-                )
-                w[i] = min(max(v + change, low), high)
+                w[i] = _changed(w[i], before, ltp, ltd, code, p, low, high)
 
 
 @njit(nogil=True, cache=True)
@@ -246,51 +251,171 @@ def learn(at, ends, order, w, shape, k, pad, features, threshold, winners, radiu
 
 
 @njit(nogil=True, cache=True)
-def decide(at, begin, end, w, shape, k, pad, features, pot, mark):
-    """The neuron with the largest potential after all of a sample's events: (feature, row, column), -1 without any
-    above 0; of equals the first map, then the first place."""
-    _, height, width = shape
-    rows, columns = height + 2 * pad - k + 1, width + 2 * pad - k + 1
-    pot[:] = 0
-    for e in range(begin, end):
-        _integrate(pot, w, np.int64(at[e]), height, width, k, pad, features, rows, columns, mark, 0)
-    most, best, where = _most(pot), -1, -1
-    if most > 0:
-        for p in range(rows * columns):
-            here = pot[p * features : (p + 1) * features]
-            if _most(here) == most:
-                f = 0
-                while here[f] != most:
-                    f += 1
-                if best < 0 or f < best:
-                    best, where = f, p
-    return best, where // columns, where % columns
+def _reinforce(m, lines, count, kept, ltp, ltd, code, p, low, high):
+    """The order rule on one map's kernel [C * K * K]: lines[:count] fired and are strengthened, all others weakened."""
+    for i in range(count):
+        kept[i] = _changed(m[lines[i]], True, ltp, ltd, code, p, low, high)
+    for i in range(len(m)):
+        m[i] = _changed(m[i], False, ltp, ltd, code, p, low, high)
+    for i in range(count):
+        m[lines[i]] = kept[i]
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
+def _level(m, low, step, new):
+    """Weights in LEVELS of `step` above `low`, into new; returns the sum of what weights lie above their level."""
+    above, scale = 0.0, 1.0 / step
+    for i in range(len(m)):
+        level = np.int32((m[i] - low) * scale + 0.5)
+        above += max(0.0, m[i] - (low + step * level))
+        new[i] = level
+    return above
+
+
+@njit(nogil=True, cache=True)
+def _relevel(m, f, low, step, new, old, levels, sums):
+    """Write what changed of a map's levels: old [C * K * K], levels [C * K * K, F], sums over channels [K * K, F]."""
+    above = _level(m, low, step, new)
+    for i in range(len(m)):
+        if new[i] != old[i]:
+            levels[i, f] = new[i]
+            sums[i % len(sums), f] += np.int32(new[i]) - np.int32(old[i])
+            old[i] = new[i]
+    return above
+
+
+@njit(nogil=True, cache=True)
+def _add_levels(levels, first, apart, channels, count, short, out, sign):
+    """Add (sign 1) or take off (-1) the rows first + apart * channels[:count] of levels [rows, F]: out [F], int32."""
+    for start in range(0, count, RUN):
+        stop = min(start + RUN, count)
+        short[:] = 0
+        i = start
+        while i + 4 <= stop:  # four at a time: the sum is read and written less
+            a, b = levels[first + apart * channels[i]], levels[first + apart * channels[i + 1]]
+            c, d = levels[first + apart * channels[i + 2]], levels[first + apart * channels[i + 3]]
+            for f in range(len(short)):
+                short[f] += np.uint16(a[f]) + np.uint16(b[f]) + np.uint16(c[f]) + np.uint16(d[f])
+            i += 4
+        while i < stop:
+            a = levels[first + apart * channels[i]]
+            for f in range(len(short)):
+                short[f] += np.uint16(a[f])
+            i += 1
+        for f in range(len(short)):
+            out[f] += sign * np.int32(short[f])
 
 
 @njit(nogil=True, cache=True)
 def learn_by_reward(at, ends, order, labels, per_class, w, shape, k, pad, features, reward, punish, rates):
-    """Samples one after the other: the neuron with the largest potential decides by its map's class, and learns by the
-    rule `reward` if that is right, by `punish` if not. Every input that fired was in time. Returns (right, wrong)."""
+    """Samples one after the other: the neuron with the largest potential, of equals the first map, then place,
+    decides by its map's class, and learns by the rule `reward` if that is right, by `punish` if not. Every input that
+    fired was in time; without a potential above 0 nobody answers. Returns (right, wrong).
+
+    Few potentials are summed up as they are defined, event by event. For others an upper limit is enough: weights in
+    LEVELS add up exactly in whole numbers, so in any order and also as the sum of all less those that did not fire, and
+    the limit adds all that a map's weights lie above their levels. Only whose limit reaches the largest potential found
+    is looked at; a place that the largest weight could not lift there is left out at once.
+    """
     channels, height, width = shape
     rows, columns = height + 2 * pad - k + 1, width + 2 * pad - k + 1
-    steps = ends.shape[1] - 1
-    pot = np.empty(rows * columns * features, w.dtype)
-    mark = np.empty(rows * columns, np.int64)
-    times = np.full(channels * height * width, SILENT, np.uint8)
+    inputs, places, synapses, steps = height * width, rows * columns, channels * k * k, ends.shape[1] - 1
+    low, high = min(reward[4], punish[4]), max(reward[5], punish[5])
+    step, zero = (high - low) / (LEVELS - 1), w.dtype.type(0)
+    rounding = np.finfo(w.dtype).eps * max(abs(low), abs(high))
+
+    maps = w.reshape(-1, features).T.copy()
+    new, old = np.empty(synapses, np.uint8), np.zeros((features, synapses), np.uint8)
+    levels, sums = np.zeros((synapses, features), np.uint8), np.zeros((k * k, features), np.int32)
+    above = np.empty(features)
+    for f in range(features):
+        above[f] = _relevel(maps[f], f, low, step, new, old[f], levels, sums)
+
+    position = np.full((places, inputs), -1, np.int64)  # of an input place in the kernel of an output place
+    for p in range(places):
+        for i in range(inputs):
+            ky, kx = i // width + pad - p // columns, i % width + pad - p % columns
+            if ky >= 0 and ky < k and kx >= 0 and kx < k:
+                position[p, i] = ky * k + k - 1 - kx
+
+    fired = np.zeros(channels * inputs, np.bool_)
+    events, kernel = np.empty(inputs, np.int64), np.empty(places, np.int64)  # at an input place, in a kernel
+    listed, silent = np.empty((inputs, channels + 1), np.int64), np.empty(inputs, np.bool_)
+    place, base, lines = np.empty(fired.size, np.int64), np.empty(fired.size, np.int64), np.empty(fired.size, np.int64)
+    kept, short, total = np.empty(fired.size, w.dtype), np.empty(features, np.uint16), np.empty(features, np.int32)
+    limit, highest = np.empty((places, features)), np.empty(places)
     right, wrong = 0, 0
     for n in range(len(order)):
-        sample = order[n]
-        begin, end = ends[sample, 0], ends[sample, steps]
-        f, y, x = decide(at, begin, end, w, shape, k, pad, features, pot, mark)
-        if f < 0:
-            continue
-        correct = f // per_class == labels[n]
-        right, wrong = right + correct, wrong + (not correct)
-        ltp, ltd, code, own, low, high = reward if correct else punish
-        rate = rates[0] if correct else rates[1]
+        begin, end = ends[order[n], 0], ends[order[n], steps]
+        size = end - begin
+        events[:] = 0
+        for e in range(size):
+            event = np.int64(at[begin + e])
+            fired[event] = True
+            place[e], base[e] = event % inputs, event // inputs * k * k
+            events[place[e]] += 1
+        for i in range(inputs):  # those that fired or, if they are fewer, those that did not
+            silent[i] = 2 * events[i] > channels
+            count = 0
+            for c in range(channels):
+                listed[i, count] = c
+                count += fired[c * inputs + i] != silent[i]
+        for p in range(places):
+            kernel[p] = 0
+            for i in range(inputs):
+                kernel[p] += events[i] if position[p, i] >= 0 else 0
+
+        reached, looked = 0.0, 0  # the largest potential is at least that
+        nearest = np.argsort(-kernel)
+        for p in nearest:
+            slack = rounding * kernel[p] * kernel[p]
+            if not kernel[p] or high * kernel[p] + slack < reached:
+                break
+            looked += 1
+            total[:] = 0
+            for i in range(inputs):
+                first = position[p, i]
+                if first >= 0 and silent[i]:
+                    for f in range(features):
+                        total[f] += sums[first, f]
+                    _add_levels(levels, first, k * k, listed[i], channels - events[i], short, total, -1)
+                elif first >= 0:
+                    _add_levels(levels, first, k * k, listed[i], events[i], short, total, 1)
+            for f in range(features):
+                limit[p, f] = low * kernel[p] + step * total[f] + above[f] + slack
+            highest[p] = limit[p].max()
+            reached = max(reached, (low - step / 2) * kernel[p] + step * total.max() - slack)
+
+        best, winner, where = zero, -1, -1
+        while True:
+            p = -1
+            for q in nearest[:looked]:
+                p = q if p < 0 or highest[q] > highest[p] else p
+            if p < 0 or highest[p] < best:
+                break
+            f = np.argmax(limit[p])
+            limit[p, f] = -np.inf
+            highest[p] = limit[p].max()
+            potential = zero
+            for e in range(size):
+                if position[p, place[e]] >= 0:
+                    potential += maps[f, base[e] + position[p, place[e]]]
+            if potential > best or (potential == best and winner >= 0 and (f, p) < (winner, where)):
+                best, winner, where = potential, f, p
+
+        if winner >= 0:
+            correct = winner // per_class == labels[n]
+            right, wrong = right + correct, wrong + (not correct)
+            ltp, ltd, code, own, least, most = reward if correct else punish
+            rate, count = rates[0] if correct else rates[1], 0
+            for e in range(size):
+                if position[where, place[e]] >= 0:
+                    lines[count] = base[e] + position[where, place[e]]
+                    count += 1
+            m = maps[winner]
+            _reinforce(m, lines, count, kept, ltp * rate, ltd * rate, code, own, least, most)
+            above[winner] = _relevel(m, winner, low, step, new, old[winner], levels, sums)
         for e in range(begin, end):
-            times[at[e]] = 0
-        _update(w, f, y, x, 0, times, shape, k, pad, features, ltp * rate, ltd * rate, code, own, low, high)
-        for e in range(begin, end):
-            times[at[e]] = SILENT
+            fired[at[e]] = False
+    w[:] = maps.T.copy().reshape(-1)
     return right, wrong
