@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 BENCH := .venv-bench
+BRIAN := .venv-brian
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check bench install clean
@@ -32,8 +33,8 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 tests/laws
 
-bench: $(BENCH)/installed
-	for script in neuron training inference memory start where; do \
+bench: $(BENCH)/installed $(BRIAN)/installed
+	for script in neuron training inference memory start where stdp diehl_cook spike_time; do \
 		$(BENCH)/bin/python benchmarks/$$script.py $(BENCH_FLAGS) || exit 1; \
 	done
 
@@ -44,5 +45,10 @@ $(BENCH)/installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(BENCH)/bin/python $(PIP) --no-deps -r benchmarks/requirements.txt
 	touch $@
 
+$(BRIAN)/installed: benchmarks/requirements-brian.txt
+	$(PYTHON) -m venv $(BRIAN)
+	$(BRIAN)/bin/python $(PIP) -r benchmarks/requirements-brian.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH) build dist
+	rm -rf $(VENV) $(BENCH) $(BRIAN) build dist

@@ -1,33 +1,28 @@
-"""Diehl & Cook's network, 784 inputs: images a second in training and in inference, one image at a time, one thread.
+"""Diehl & Cook's network, 784-400: images a second in training and in inference, one image at a time, one thread.
 
-Ours is what `spikewright train diehl-cook` runs: 350 ms + 150 ms of rest in steps of 0.5 ms, conductances, all
-plasticity, sequential. BindsNET's is its own `DiehlAndCook2015`: 250 ms in steps of 1 ms, current-based, pair rule.
-Brian2's would be the paper's equations; it wants an environment of its own (numpy below 2.3) and is not run here.
+Ours is what `spikewright train diehl-cook` runs: 350 ms + 150 ms of rest in steps of 0.5 ms, conductances, triplet
+rule, sequential; `ours-pairs` what BindsNET's `DiehlAndCook2015` runs: 250 steps of 1 ms, cells driven by jumps, pair
+rule (but inhibition from cell to cell, no second layer). Brian2 has the equations of ours, without rest in inference:
+`brian.py`, in an environment of its own.
 """
 
-from libraries import Job
+from argparse import Namespace
+
+from libraries import BRIAN, Job, digits_28
 from report import Panel, options, publish
 from turns import time_steps
 
-ROWS = ("ours-float32", "bindsnet")
+ROWS = ("ours", "ours-pairs", "bindsnet", "brian2")
+NEURONS, IMAGES = 400, 64
+STEPS = {"ours": 700, "ours-pairs": 250}
 
 
-def images(count):
-    """Digits of 8 x 8 enlarged to 20 x 20 in a frame of 28 x 28: [count, 1, 28, 28] in 0..1."""
-    import torch
-    from sklearn.datasets import load_digits
-
-    x = torch.tensor(load_digits().images[:count] / 16, dtype=torch.float32)[:, None]
-    x = torch.nn.functional.interpolate(x, size=20, mode="bilinear", align_corners=True)
-    return torch.nn.functional.pad(((x - 0.15) / 0.7).clamp(0, 1), (4, 4, 4, 4))
+def job(row: str, learn: bool) -> Job:
+    """A step is one image, of ours all."""
+    return {"bindsnet": bindsnet, "brian2": brian}[row](learn) if row not in STEPS else ours(row, learn)
 
 
-def job(row, neurons, learn):
-    """A step is one image."""
-    return (ours if row.startswith("ours") else bindsnet)(neurons, learn)
-
-
-def ours(neurons, learn):
+def ours(row: str, learn: bool) -> Job:
     import math
 
     import numpy as np
@@ -38,63 +33,89 @@ def ours(neurons, learn):
     from spikewright.plasticity.competing import CompetingLayer
 
     torch.manual_seed(0)
-    x = images(64)
-    data = Dataset.from_tensors("digits28", x, torch.arange(64) % 10, x, torch.arange(64) % 10)
-    phase = next(iter(recipes.get("diehl-cook")(neurons=neurons).plan(data)))
+    x = digits_28(IMAGES)
+    data = Dataset.from_tensors("digits-28", x, torch.arange(IMAGES) % 10, x, torch.arange(IMAGES) % 10)
+    if row == "ours":
+        recipe, h, rest = recipes.get("diehl-cook")(neurons=NEURONS), 0.5, 300
+    else:  # one field that is the whole image
+        one_field = {"kernels": NEURONS, "kernel": 28, "stride": 1, "crop": 0}
+        recipe, h, rest = recipes.get("lc-snn")(**one_field, inhibition=120.0, norm=0.1), 1.0, -1
+    phase = next(iter(recipe.plan(data)))
     layer = CompetingLayer(phase.snn, data.shape, phase.rule)
-    state = layer.rest()
+    state, at = layer.rest(), [0]
+    plus = 0.05 if learn else 0.0
     constants = layer.constants(
-        norm=phase.norm.total, theta_plus=0.05, theta_decay=math.exp(-0.5 / 1e7), rest=300 if learn else 0
+        norm=phase.norm.total, theta_plus=plus, theta_decay=math.exp(-h / 1e7), rest=rest if learn else 0
     )
-    at = [0]
 
-    def step():
-        i = at[0] % 64
-        at[0] += 1
-        return layer.show(x[i : i + 1], np.array([at[0]]), state, constants, learn)[0]
+    def step() -> torch.Tensor:
+        at[0] += IMAGES
+        return layer.show(x, np.arange(at[0], at[0] + IMAGES), state, constants, learn)[0]
 
-    return Job(step, lambda: step().double().mean().item() / 700)
+    return Job(step, lambda: step().double().mean().item() / STEPS[row], IMAGES)
 
 
-def bindsnet(neurons, learn):
+def bindsnet(learn: bool) -> Job:
     import torch
+
+    # a torchvision built for CUDA cannot declare its operators beside a torch without; BindsNET needs none
+    schemas = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from bindsnet.encoding import poisson
     from bindsnet.models import DiehlAndCook2015
+    from bindsnet.network.monitors import Monitor
 
     torch.manual_seed(0)
     net = DiehlAndCook2015(
-        n_inpt=784,
-        n_neurons=neurons,
-        exc=22.5,
-        inh=120,
-        dt=1.0,
-        norm=78.4,
-        nu=(1e-4, 1e-2),
-        theta_plus=0.05,
-        inpt_shape=(1, 28, 28),
+        n_inpt=784, n_neurons=NEURONS, exc=22.5, inh=120, theta_plus=0.05, norm=78.4, inpt_shape=(1, 28, 28)
     )
     net.train(learn)
-    x, at = images(64), [0]
+    x, at = digits_28(IMAGES), [0]
 
-    def step():
-        spikes = poisson(x[at[0] % 64] * 128, time=250, dt=1.0)[:, None]
+    def step() -> None:
+        spikes = poisson(x[at[0] % IMAGES] * 128, time=250, dt=1.0)[:, None]
         net.run(inputs={"X": spikes}, time=250)
         net.reset_state_variables()
         at[0] += 1
 
-    return Job(step)
+    def rate() -> float:
+        spikes = Monitor(net.layers["Ae"], ["s"], time=250)
+        net.add_monitor(spikes, "spikes")
+        net.run(inputs={"X": poisson(x[0] * 128, time=250, dt=1.0)[:, None]}, time=250)
+        found = spikes.get("s").double().mean().item()
+        del net.monitors["spikes"]
+        net.reset_state_variables()
+        return found
+
+    return Job(step, rate)
+
+
+def brian(learn: bool) -> Job:
+    import subprocess
+    from pathlib import Path
+
+    script = Path(__file__).with_name("brian.py")
+    command = [BRIAN, script, str(NEURONS), str(IMAGES), str(int(learn))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdin.write(digits_28(IMAGES).numpy().tobytes())
+
+    def step() -> int:
+        process.stdin.write(b".")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"brian.py ended with exit code {process.wait()}")
+        return int(answer)
+
+    return Job(step, lambda: step() / NEURONS / 700)
+
+
+def panel(args: Namespace, learn: bool) -> Panel:
+    title = f"{'training' if learn else 'inference'}, {NEURONS} neurons, batch 1"
+    return Panel(title, time_steps(args.rows, args.rounds, job, learn), "images/s", lambda seconds: 1 / seconds)
 
 
 if __name__ == "__main__":
-    args = options(__doc__, ROWS)
-    panels = [
-        Panel(
-            f"{'training' if learn else 'inference'}, {neurons} neurons",
-            time_steps(args.rows, args.rounds, job, neurons, learn),
-            "images/s",
-            lambda seconds: 1 / seconds,
-        )
-        for neurons in (100, 400)
-        for learn in (True, False)
-    ]
-    publish("diehl_cook", args, panels)
+    args = options(__doc__, ROWS, rounds=7, threads=1)
+    publish("diehl_cook", args, [panel(args, learn) for learn in (True, False)])

@@ -8,10 +8,12 @@ seed have the same weights everywhere, so their firing rates agree but for round
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,8 @@ from torch.nn import functional
 PEERS = ("spikingjelly", "snntorch", "norse", "sinabs")
 OURS = ("ours-float32", "ours-bf16", "ours-reference")  # reference: the plain torch loops instead of the kernels
 PEER_ROWS = (*PEERS, *(f"{name}-bf16" for name in PEERS))
+LOCAL_PEERS = ("spyker", "bindsnet", "brian2", "authors")  # of STDP and spike times; the authors' code is our NumPy
+BRIAN = Path(__file__).parent.parent / ".venv-brian" / "bin" / "python"  # Brian2 wants an older NumPy
 
 NETS = {
     "A": "64C3-AP2-128C3-AP2-128C3-AP2-512FC-10",
@@ -38,6 +42,25 @@ class Job(NamedTuple):
 
     step: Callable[[], object]
     rate: Callable[[], float] | None = None  # the mean of the spikes that come out; None: no spikes in this row
+    items: int = 1  # a step's cost is shared by so many
+
+
+def installed(row: str) -> bool:
+    """Whether what a row measures is there."""
+    name = row.partition("-")[0]
+    if name == "brian2":
+        return BRIAN.exists()
+    return name not in (*PEERS, *LOCAL_PEERS) or name == "authors" or importlib.util.find_spec(name) is not None
+
+
+def digits_28(count: int) -> Tensor:
+    """scikit-learn's digits, enlarged to 20 x 20 in a frame of 28 x 28, over and over: [count, 1, 28, 28] in 0..1."""
+    from sklearn.datasets import load_digits
+
+    x = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
+    x = functional.interpolate(x, size=20, mode="bilinear", align_corners=True)
+    x = functional.pad(((x - 0.15) / 0.7).clamp(0, 1), (4, 4, 4, 4))
+    return x[torch.arange(count) % len(x)]
 
 
 def bf16(row: str) -> bool:

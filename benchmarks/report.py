@@ -12,6 +12,7 @@ import platform
 import re
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from libraries import PEER_ROWS, PEERS, bf16
+from libraries import BRIAN, LOCAL_PEERS, PEER_ROWS, PEERS, bf16, installed
 from turns import Measured
 
 from spikewright import provenance
 from spikewright.storage import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "numba", "spikewright", *PEERS)
+PACKAGES = ("torch", "numpy", "numba", "spikewright", *PEERS, "spyker", "bindsnet")
+ALL_PEERS = (*PEER_ROWS, *LOCAL_PEERS)
 OURS, PEER, FLOOR = "#0072B2", "#999999", "#E0C070"  # colours
 
 
@@ -50,7 +52,7 @@ class Panel:
     def summary(self) -> dict[str, Any]:
         """Median and quartiles of every row, and of its ratios to others in the same round."""
         costs = self.measured.costs
-        peers = [row for row in costs if row in PEER_ROWS]
+        peers = [row for row in costs if row in ALL_PEERS]
         best = _cheapest(costs, [row for row in peers if not bf16(row)])
         best_any = _cheapest(costs, peers)
         rows = {}
@@ -89,12 +91,19 @@ def _spread(values: list[float]) -> list[float]:
     return [middle, low, high]
 
 
-def options(description: str, rows: Sequence[str], rounds: int = 15) -> argparse.Namespace:
+def options(
+    description: str,
+    rows: Sequence[str],
+    rounds: int = 15,
+    threads: int | None = None,
+    parser: argparse.ArgumentParser | None = None,
+) -> argparse.Namespace:
     """The command line that all scripts share; `rows` of the result are those that can be measured here."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser = parser or argparse.ArgumentParser()
+    parser.description = description.splitlines()[0]
     parser.add_argument("--quick", action="store_true", help="a fifth of the rounds: a first look")
     parser.add_argument("--rounds", type=int, default=rounds, help="rounds that count (%(default)s)")
-    parser.add_argument("--threads", type=int, help="threads of torch and numba (default: theirs)")
+    parser.add_argument("--threads", type=int, default=threads, help=f"of each row (default: {threads or 'its own'})")
     parser.add_argument("--only", help="these rows, separated by commas")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and the figure")
     args = parser.parse_args()
@@ -104,10 +113,10 @@ def options(description: str, rows: Sequence[str], rounds: int = 15) -> argparse
     only = args.only.split(",") if args.only else rows
     if unknown := sorted(set(only) - set(rows)):
         parser.error(f"no row {unknown[0]!r}; there are {', '.join(rows)}")
-    missing = [peer for peer in PEERS if importlib.util.find_spec(peer) is None]
+    missing = [row for row in only if not installed(row)]
     if missing:
         print(f"not installed, left out: {', '.join(missing)} (`make bench` installs them)", file=sys.stderr)
-    args.rows = [row for row in only if row.partition("-")[0] not in missing]
+    args.rows = [row for row in only if row not in missing]
     args.began = time.strftime("%Y-%m-%d %H:%M:%S %z")
     args.load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # near 0 on an idle machine
     return args
@@ -145,7 +154,7 @@ def _table(title: str, summary: dict[str, Any]) -> str:
 def _text(found: list[float] | float | None) -> str:
     if isinstance(found, list):
         return "{} [{}, {}]".format(*map(_number, found))
-    return "" if found is None else f"{found:.4f}"
+    return "" if found is None else f"{found:.3g}"
 
 
 def _number(value: float) -> str:
@@ -177,14 +186,15 @@ def _figure(name: str, record: dict[str, Any]) -> bytes:
         axes.set_xlabel(panel["unit"], fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{name}: medians and quartiles of {record['rounds']} rounds, {record['hardware']}", fontsize=10)
+    how = f"{record['rounds']} rounds, threads: {record['threads']}, {record['hardware']}"
+    figure.suptitle(f"{name}: medians and quartiles of {how}", fontsize=10)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
 def _colour(row: str) -> str:
-    return OURS if row.startswith("ours") else PEER if row in PEER_ROWS else FLOOR
+    return OURS if row.startswith("ours") else PEER if row in ALL_PEERS else FLOOR
 
 
 def provenance_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -200,8 +210,14 @@ def provenance_of(args: argparse.Namespace) -> dict[str, Any]:
         "environment": {key: value for key, value in os.environ.items() if key.startswith(settings)},
         "load_before": args.load,
         "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)},
+        | {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)}
+        | ({"brian2": _brian_version()} if "brian2" in args.rows else {}),
     }
+
+
+def _brian_version() -> str:
+    code = "import importlib.metadata as m; print('{}, numpy {}'.format(m.version('brian2'), m.version('numpy')))"
+    return subprocess.run([BRIAN, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _hardware() -> str:

@@ -131,7 +131,7 @@ def _serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...
 
 
 def _turn(job: Job) -> float:
-    """Mean seconds of a step. The first finds the caches cold and counts only if it fills the turn alone."""
+    """Mean seconds of an item. The first finds the caches cold and counts only if it fills the turn alone."""
     gc.collect()
     seconds: list[float] = []
     end = time.perf_counter() + TURN
@@ -139,7 +139,7 @@ def _turn(job: Job) -> float:
         start = time.perf_counter()
         job.step()
         seconds.append(time.perf_counter() - start)
-    return sum(later) / len(later) if (later := seconds[1:]) else seconds[0]
+    return (sum(later) / len(later) if (later := seconds[1:]) else seconds[0]) / job.items
 
 
 def _rate(job: Job) -> float | None:
