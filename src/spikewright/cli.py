@@ -410,7 +410,3 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError):
         return 2, f"{str(error.filename)!r:.200}: {error.strerror or error}; check the path and its permissions"
     return 1, f"a fault of spikewright's own, {type(error).__name__}: {text}; --debug shows where"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -48,7 +48,8 @@ def hardware(device: torch.device) -> str:
 
 def command() -> str:
     """The command line of this process, by its short name."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    return shlex.join(["spikewright" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
 def stamp(device: torch.device) -> dict[str, str]:
