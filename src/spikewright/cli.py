@@ -7,7 +7,6 @@ busy, 129/130/143 stopped by a signal (after saving), 1 a fault of ours.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
@@ -18,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spikewright.errors import ConfigError, ModelFileError, SpikewrightError
+from spikewright.errors import ConfigError, ModelFileError, SpikewrightError, unknown
 from spikewright.flags import (
     CompareOptions,
     ConvertOptions,
@@ -384,9 +383,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"spikewright {spikewright.__version__}")
         return 0
     if words[0] not in COMMANDS:
-        close = difflib.get_close_matches(words[0], COMMANDS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
-        raise ConfigError(f"unknown command {words[0]!r}: {hint}")
+        raise unknown("command", words[0], COMMANDS)
     COMMANDS[words[0]](words[1:])
     return 0
 

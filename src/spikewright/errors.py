@@ -6,6 +6,8 @@ found, what was expected and the remedy. The command line prints that line on st
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "ResourceError",
     "SpikewrightError",
     "expect",
+    "unknown",
 ]
 
 T = TypeVar("T")
@@ -69,3 +72,11 @@ def expect(owner: str, name: str, value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ConfigError(f"{owner}: {name} is {value!r}, expected a {kind.__name__} (an instance, not its class)")
     return value
+
+
+def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> ConfigError:
+    """The error for a `name` that is not among the `known`: it tells the close ones, or else all; then the hint."""
+    every = list(known)
+    close = difflib.get_close_matches(name.lower(), every, 2, 0.5)
+    told = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(every)}"
+    return ConfigError(f"unknown {what} {name!r}: {told}{hint}")

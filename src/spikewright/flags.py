@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, unknown
 
 __all__ = [
     "CompareOptions",
@@ -221,9 +220,7 @@ def parse(kind: type[T], flags: list[str], command: str, default: T | None = Non
         flag = word.split("=", 1)[0].replace("_", "-")
         bare = flag.replace("--no-", "--", 1)
         if word.startswith("--") and flag not in known and bare not in known and flag != "--help":
-            close = difflib.get_close_matches(flag, known, 2)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
-            raise ConfigError(f"unknown flag {word.split('=', 1)[0]!r} of {command}: {hint}")
+            raise unknown(f"flag of {command}", flag, known)
     caught = io.StringIO()
     help_wanted = "--help" in flags or "-h" in flags
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from spikewright.data.dataset import SAMPLE, Dataset, digest, tensor_sha256
 from spikewright.data.download import progress
 from spikewright.data.files import ChecksumError, quoted
 from spikewright.data.split import TensorSplit, moments
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import ConfigError, DataError, unknown
 
 DIGITS = tuple("0123456789")
 GARMENTS = (
@@ -238,9 +237,7 @@ def load(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Da
         return _call(name, CATALOGUE[name].load, path, options)
     if isinstance(name, (str, Path)) and os.path.isdir(name):
         return _call(str(name), folder.read, Path(name), options)
-    near = difflib.get_close_matches(str(name).lower(), CATALOGUE, 1, 0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ConfigError(f"data set {str(name)!r} is unknown; {hint}expected {', '.join(names())} or an existing folder")
+    raise unknown("data set", str(name), names(), " (or the path of an existing folder)")
 
 
 def _call(name: str, loader: Callable[..., Dataset], path: Path | None, options: dict[str, Any]) -> Dataset:

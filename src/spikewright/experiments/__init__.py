@@ -7,12 +7,8 @@ stopped) and yields the table's rows as they come.
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +16,7 @@ from rich.console import Console
 
 from spikewright.data import Dataset, load
 from spikewright.errors import ConfigError
+from spikewright.listed import Listed
 from spikewright.storage import read_json, write_json
 from spikewright.training import resume, train
 
@@ -168,33 +165,13 @@ def experiment(*, paper: str) -> Callable[[type[Experiment]], type[Experiment]]:
     return register
 
 
-@cache
-def _found() -> dict[str, type[Experiment]]:
-    found: dict[str, type[Experiment]] = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, type) and issubclass(value, Experiment) and value.__module__ == module.name:
-                found[value.name] = value
-    return dict(sorted(found.items()))
-
-
-def names() -> list[str]:
-    """Names of all experiments."""
-    return list(_found())
-
-
-def get(name: str) -> type[Experiment]:
-    """The experiment called `name`; ConfigError lists the close ones."""
-    if name not in _found():
-        close = difflib.get_close_matches(name, names(), 2)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(names())}"
-        raise ConfigError(f"unknown experiment {name!r}: {hint}")
-    return _found()[name]
+_listed = Listed(__name__, Experiment, "experiment")
+names, get = _listed.names, _listed.get
 
 
 def listing() -> list[dict[str, Any]]:
     """What there is: name, paper, one line."""
     return [
         {"name": e.name, "paper": e.paper, "about": (e.__doc__ or "").strip().splitlines()[0]}
-        for e in _found().values()
+        for e in _listed.found.values()
     ]

@@ -3,17 +3,14 @@ knows its name."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from spikewright.data import Dataset
 from spikewright.errors import ConfigError
+from spikewright.listed import Listed
 from spikewright.phases import Phase
 
 __all__ = ["Recipe", "get", "listing", "names", "recipe"]
@@ -90,30 +87,8 @@ def recipe(
     return register
 
 
-@cache
-def _found() -> dict[str, type[Recipe]]:
-    found: dict[str, type[Recipe]] = {}
-    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
-        if module.ispkg:
-            continue
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, type) and issubclass(value, Recipe) and value.__module__ == module.name and value.name:
-                found[value.name] = value
-    return dict(sorted(found.items()))
-
-
-def names() -> list[str]:
-    """Names of all recipes."""
-    return list(_found())
-
-
-def get(name: str) -> type[Recipe]:
-    """The recipe called `name`; ConfigError lists the close ones."""
-    if name not in _found():
-        close = difflib.get_close_matches(name, names(), 3)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(names())}"
-        raise ConfigError(f"unknown recipe {name!r}: {hint} (spikewright methods lists them)")
-    return _found()[name]
+_listed = Listed(__name__, Recipe, "recipe", " (spikewright methods lists them)")
+names, get = _listed.names, _listed.get
 
 
 def listing() -> list[dict[str, Any]]:
@@ -126,5 +101,5 @@ def listing() -> list[dict[str, Any]]:
             "reports": r.reports,
             "about": (r.__doc__ or "").strip().splitlines()[0],
         }
-        for r in _found().values()
+        for r in _listed.found.values()
     ]
