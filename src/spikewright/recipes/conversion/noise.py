@@ -36,8 +36,7 @@ class Noise(Recipe):
     (`NoisyLIF`). The image is the input at every step; the last layer is linear and its mean over the steps is fitted
     to the one-hot target by least squares.
 
-    The paper leaves open: batch size, augmentation (crops and flips for CIFAR-10
-    only), normalisation of pixels (to
+    The paper leaves open: batch size, augmentation (crops and flips for CIFAR-10 only), normalisation of pixels (to
     mean 0 and variance 1 here), the surrogate (the rectangle of STBP, which it cites), batch norm (in the VGG and the
     ResNet only), and over what the noise's maximum is taken (a sample's layer here, so that samples do not meet).
     """
