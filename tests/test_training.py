@@ -198,3 +198,15 @@ def test_an_unknown_recipe_is_named(name: str) -> None:
 def test_settings_beside_a_ready_recipe_are_refused() -> None:
     with pytest.raises(ConfigError, match="epochs"):
         sw.train(sw.recipes.get("surrogate")(), "digits", epochs=3)
+
+
+@pytest.mark.parametrize(("asked", "method", "tested"), [
+    ("auto", "kheradpisheh", "float32"), ("bf16", "kheradpisheh", "bf16"), ("auto", "surrogate", "bf16"),
+])  # fmt: skip
+def test_what_found_its_winners_in_float32_is_tested_in_it(monkeypatch, tmp_path, asked, method, tested):
+    """Rounded potentials tie, and pass other thresholds than those that were learned with."""
+    monkeypatch.setattr("spikewright.engine.session.resolved", lambda precision, device: "bf16")
+    settings = {"epochs": 1, "limit": 100, "progress": False, "precision": asked}
+    settings |= {"first_epochs": 1} if method == "kheradpisheh" else {"arch": "4C3-P2-10", "batch": 10}
+    sw.train(method, sw.load("digits"), out=tmp_path / "run", **settings)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["precision"] == tested

@@ -67,7 +67,8 @@ class RunOptions(ResumeOptions):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """bf16 computes matrix products in bfloat16; auto does so where the device has units for it."""
+    """bf16 computes matrix products in bfloat16; auto does so where the device has units for it, but tests networks
+    from local learning and conversion in float32."""
     memory: Literal["normal", "low"] = "normal"
     """low computes activations again in the backward pass instead of keeping them."""
     dry_run: bool = False

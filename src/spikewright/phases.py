@@ -48,9 +48,11 @@ CHUNK = 32  # steps run at a time while factors are compared
 
 class Phase:
     """One stretch of a plan. After `run`, `snn` has the weights that validation chose; where those are not the last
-    epoch's, `last` has these. `repeats`: quick and exact to repeat, so a resumed run does it again."""
+    epoch's, `last` has these. `repeats`: quick and exact to repeat, so a resumed run does it again. `precise`: its
+    thresholds and winners were found with float32 sums, so precision "auto" tests the network with these."""
 
     repeats: ClassVar[bool] = False
+    precise: ClassVar[bool] = False
     snn: SNN
     last: dict[str, Tensor]
 
@@ -165,6 +167,7 @@ class Convert(Phase):
     snn: SNN = field(init=False, repr=False)
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     repeats: ClassVar[bool] = True
+    precise: ClassVar[bool] = True
 
     @property
     def origin(self) -> SNN:
@@ -240,6 +243,7 @@ class Local(Phase):
     inhibit_input: bool = field(default=False, kw_only=True)
     timeless: ClassVar[bool] = False  # whether it asks no more of its input than who fired
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    precise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
@@ -355,6 +359,7 @@ class FitReadout(Phase):
     snn: SNN
     c: float = 2.4
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    precise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.c) and self.c > 0):
@@ -395,6 +400,7 @@ class LearnCompeting(Phase):
     every: int = 5000
     _shape: tuple[int, ...] = field(default=(), init=False, repr=False)
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    precise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "attempts", "every"):
@@ -437,6 +443,7 @@ class AssignLabels(Phase):
     snn: SNN
     images: int = 10_000
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    precise: ClassVar[bool] = True
 
     def run(self, session: Session) -> dict[str, Any]:
         layer = CompetingLayer(self.snn, session.train.shape)

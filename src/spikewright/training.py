@@ -336,18 +336,19 @@ def _summary(
 ) -> dict[str, Any]:
     """Touch the test set, once: the weights that validation chose, and the last epoch's."""
     data, snn = session.data, phase.snn
+    precision = "float32" if phase.precise and config["precision"] == "auto" else session.precision
     session.console.print("testing ...", style="dim")
     with samples_bar(session.console, "testing") as told:
         few = COUNTED if snn.steps > LONG else None
-        figures = evaluate(snn, data.test, precision=session.precision, counted=few, progress=told).to_json()
+        figures = evaluate(snn, data.test, precision=precision, counted=few, progress=told).to_json()
     accuracy = last_accuracy = figures.pop("accuracy")
     if phase.last:
         chosen = {k: v.clone() for k, v in snn.state_dict().items()}
         snn.load_state_dict(phase.last)
-        last_accuracy = evaluate(snn, data.test, precision=session.precision).accuracy
+        last_accuracy = evaluate(snn, data.test, precision=precision).accuracy
         snn.load_state_dict(chosen)
     if ann is not None:
-        facts = {"ann_test_accuracy": evaluate(ann, data.test, precision=session.precision).accuracy, **facts}
+        facts = {"ann_test_accuracy": evaluate(ann, data.test, precision=precision).accuracy, **facts}
     return {
         "method": plan.name,
         "family": plan.family,
@@ -363,6 +364,6 @@ def _summary(
         "test_accuracy_last_epoch": last_accuracy,
         **facts,
         **figures,
-        "precision": session.precision,
+        "precision": precision,
         "settings": config["settings"],
     }
