@@ -218,7 +218,7 @@ def experiment(words: list[str]) -> None:
     if chosen.curves:
         from spikewright.report.figures import curves_png  # loads matplotlib
 
-        curves_png(chosen.curves, chosen.folder / "experiment.png")
+        curves_png(chosen.curves, chosen.folder / "experiment.png", chosen.axes)
     print(_plain(f"folder: {chosen.folder}"), file=sys.stderr)
 
 

@@ -60,6 +60,11 @@ def test_it_writes_the_papers_table_beside_ours(name: str, capsys: pytest.Captur
     assert stamps == {p: p.stat().st_mtime_ns for p in Path("e").rglob("summary.json")} and stamps
 
 
+def test_exclusive_or_is_learned() -> None:
+    rows = experiments.get("spikeprop-xor")(variants="plain", seeds=2, quiet=True).run()
+    assert [row.ours for row in rows] == [100.0] and "passes" in rows[0].note
+
+
 def test_a_wrong_name_is_told() -> None:
     with pytest.raises(ConfigError, match="did you mean 'shadow-training'"):
         experiments.get("shadow-trainings")

@@ -49,10 +49,12 @@ class Experiment:
     Class attributes, set by the `experiment` decorator:
         name: on the command line, from the file's name.
         paper: what is reproduced.
+        axes: what its curves show, x and y.
     """
 
     name: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    axes: ClassVar[tuple[str, str]] = ("time steps", "accuracy, %")
 
     data: str = "mnist"
     """Data set by name (spikewright datasets), or a folder of class folders."""
@@ -120,11 +122,18 @@ class Experiment:
         }
 
     def trained(
-        self, label: str, method: str, data: Dataset, *, limit: int | None = None, **settings: Any
+        self,
+        label: str,
+        method: str,
+        data: Dataset,
+        *,
+        limit: int | None = None,
+        seed: int | None = None,
+        **settings: Any,
     ) -> dict[str, Any]:
         """The summary of a run in `folder / label`: trained now, gone on with, or taken as it is if it is finished.
 
-        `limit` is this run's own number of training samples; `settings` are the recipe's fields.
+        `limit` and `seed` are this run's own; `settings` are the recipe's fields.
         """
         path = self.folder / label
         if not (path / "summary.json").exists():
@@ -138,7 +147,7 @@ class Experiment:
                     out=path,
                     data_dir=self.data_dir,
                     limit=limit or self.limit,
-                    seed=self.seed,
+                    seed=self.seed if seed is None else seed,
                     device=self.device,
                     precision=self.precision,
                     progress=not self.quiet,

@@ -27,7 +27,7 @@ class TempotronCapacity(Experiment):
     many inputs and long training.
     """
 
-    axes: ClassVar[tuple[str, str]] = ("patterns per input", "converged")
+    axes: ClassVar[tuple[str, str]] = ("patterns per input", "sets learned, %")
 
     data: str = "spike-classes"
     """Data set; its number of patterns and its seed are set by the experiment."""
@@ -59,7 +59,7 @@ class TempotronCapacity(Experiment):
             found = [self.learn(load_, seed) for seed in range(self.seed, self.seed + self.seeds)]
             done = [cycles for cycles, errors in found if errors == 0]
             left = [errors for _, errors in found if errors]
-            self.curves.setdefault("converged", []).append([load_, len(done) / len(found)])
+            self.curves.setdefault("converged", []).append([load_, 100 * len(done) / len(found)])
             notes = [f"cycles {', '.join(map(str, done))}"] if done else []
             notes += [f"best error {', '.join(f'{100 * e:.1f} %' for e in left)}"] if left else []
             yield Row(f"load {load_:g}: converged", None, 100 * len(done) / len(found), "%", "; ".join(notes))

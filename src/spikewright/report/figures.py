@@ -108,8 +108,12 @@ def _write(figure: Figure, path: Path | str) -> None:
     write_atomic(Path(path), buffer.getvalue())
 
 
-def curves_png(curves: Mapping[str, Sequence[Sequence[float]]], path: Path | str, x: str = "time steps") -> None:
-    """Accuracy (%) curves [[x, y], ...] by label, as one PNG.
+def curves_png(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    path: Path | str,
+    labels: tuple[str, str] = ("time steps", "accuracy, %"),
+) -> None:
+    """Curves [[x, y], ...] by label, as one PNG; `labels` are those of its axes.
 
     Raises:
         ConfigError: there is no curve to draw.
@@ -124,8 +128,8 @@ def curves_png(curves: Mapping[str, Sequence[Sequence[float]]], path: Path | str
         axes.plot([p[0] for p in points], [p[1] for p in points], label=label, lw=2, ms=6, **style)
     if max(p[0] for points in curves.values() for p in points) > _LOG_FROM:
         axes.set_xscale("log")
-    axes.set_xlabel(x)
-    axes.set_ylabel("accuracy, %")
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.tight_layout()
