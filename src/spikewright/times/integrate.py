@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spikewright.errors import ConfigError, NumericError
 from spikewright.times import loops
 from spikewright.times.layer import Dense, backward, positive
-from spikewright.times.threads import spread
+from spikewright.times.threads import TILE, spread
 
 __all__ = ["BinaryIF", "Causal", "ExponentialIF", "InstantIF", "RampIF"]
 
@@ -54,8 +54,9 @@ class InstantIF(Dense):
         batch, neurons = len(times), weight.shape[1]
         order, counts = np.empty(times.shape, np.int32), np.empty(batch, np.int64)
         out = np.empty((batch, neurons), times.dtype)
+        spread(loops.sort, batch, times.size, times, float(steps), order, counts)
         arguments = (times, weight, v_th, self.latency, float(steps), order, counts, out)
-        spread(loops.instant_forward, batch, times.size * neurons / 4, *arguments)
+        spread(loops.instant_forward, neurons, times.size * neurons / 4, *arguments, tile=TILE)
         return out, (order, counts)
 
     def adjoint(
@@ -157,8 +158,9 @@ class Causal(Dense):
         out, size, slope = np.empty(shape, x.dtype), np.empty(shape, np.int32), np.empty(shape, x.dtype)
         above, below = self.v_th * (1 - self.least), self.v_th * self.least
         limit = float(self.line(np.full(1, steps, x.dtype))[0])
+        spread(loops.sort, len(times), times.size, x, limit, order, counts)
         arguments = (x, weight, above, below, limit, order, counts, out, size, slope)
-        spread(loops.causal_forward, len(times), times.size * weight.shape[1] / 2, *arguments)
+        spread(loops.causal_forward, weight.shape[1], times.size * weight.shape[1] / 2, *arguments, tile=TILE)
         return self.time(out), (x, out, order, size, slope)
 
     def adjoint(

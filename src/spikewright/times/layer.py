@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from spikewright.clock import Clock, finite
 from spikewright.errors import ConfigError, NumericError
 from spikewright.kernels import raised
-from spikewright.times.threads import spread
+from spikewright.times.threads import TILE, spread
 
 __all__ = ["Dense", "Timed", "backward", "positive"]
 
@@ -136,5 +136,6 @@ def backward(loop: Loop, times: np.ndarray, weight: np.ndarray, below: bool, *ar
     parts = max(1, torch.get_num_threads()) if below else 1
     dweight = np.zeros_like(weight)
     dtimes = np.zeros((parts, *times.shape), times.dtype) if below else np.zeros((1, 1, 1), times.dtype)
-    spread(loop, weight.shape[1], times.size * weight.shape[1], times, weight, *arguments, dweight, dtimes, below)
+    work = times.size * weight.shape[1]
+    spread(loop, weight.shape[1], work, times, weight, *arguments, dweight, dtimes, below, tile=TILE)
     return (dtimes.sum(0) if below else None), dweight

@@ -2,8 +2,9 @@
 
 Arrays: times [B, E] with E = K * N events (K spikes for each of N inputs; event e belongs to input e % N), weights
 [N, M] (a row for each input, so that an event adds one stretch of memory), out and its gradient g [B, M]. A forward
-leaves the events in the order of their times, `order` [B, E] and how many count, `counts` [B]; the backward takes them
-up. Forwards are shared out by samples, backwards by neurons, so no two threads write to the same place.
+takes the events in the order of their times, `order` [B, E] and how many count, `counts` [B], and so does a backward.
+Both are shared out by neurons, a tile at a time, so that no two threads write to the same place and a tile's weights
+stay in the cache from sample to sample.
 """
 
 # mypy: ignore-errors
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["causal_backward", "causal_forward", "instant_backward", "instant_forward"]
+__all__ = ["causal_backward", "causal_forward", "instant_backward", "instant_forward", "sort"]
 
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # sums over neurons may be taken in any (but always the same) order
 
@@ -47,33 +48,39 @@ def in_order(times, limit, order):
     return len(chosen)
 
 
+@njit(cache=True, nogil=True)
+def sort(part, lo, hi, times, limit, order, counts):
+    """The events of samples lo .. hi before `limit` in their order."""
+    for b in range(lo, hi):
+        counts[b] = in_order(times[b], limit, order[b])
+
+
 # ---- integrate and fire, instantaneous synapses
 
 
 @njit(cache=True, nogil=True)
 def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, order, counts, out):
     """V_j = sum of w_ji over the inputs so far; the first event at which V_j > v_th fires, `latency` later."""
-    inputs, neurons = weight.shape
-    v = np.empty(neurons, weight.dtype)
-    for b in range(lo, hi):
-        n = in_order(times[b], steps, order[b])
-        counts[b] = n
+    inputs, width = weight.shape[0], hi - lo
+    v = np.empty(width, weight.dtype)
+    for b in range(len(times)):
+        n = counts[b]
         v[:] = 0
-        fire = out[b]
+        fire = out[b, lo:hi]
         fire[:] = np.inf
-        left, k = neurons, 0
+        left, k = width, 0
         while k < n and left > 0:
             t = times[b, order[b, k]]
             at = t + latency
             if at >= steps:
                 break
             while k < n and times[b, order[b, k]] == t:
-                row = weight[order[b, k] % inputs]
-                for j in range(neurons):
+                row = weight[order[b, k] % inputs, lo:hi]
+                for j in range(width):
                     v[j] += row[j]
                 k += 1
             left = 0
-            for j in range(neurons):
+            for j in range(width):
                 fire[j] = at if (v[j] > v_th) and (fire[j] > at) else fire[j]
                 left += 1 if fire[j] == np.inf else 0
 
@@ -114,29 +121,28 @@ def instant_backward(part, lo, hi, times, weight, order, counts, out, g, steps, 
 @njit(cache=True, nogil=True)
 def causal_forward(part, lo, hi, x, weight, above, below, limit, order, counts, out, size, slope):
     """x_j = (above + sum_C w x) / (sum_C w - below), C the shortest prefix of the events that ends before the next."""
-    inputs, neurons = weight.shape
-    s, p = np.empty(neurons, weight.dtype), np.empty(neurons, weight.dtype)
-    for b in range(lo, hi):
-        n = in_order(x[b], limit, order[b])
-        counts[b] = n
+    inputs, width = weight.shape[0], hi - lo
+    s, p = np.empty(width, weight.dtype), np.empty(width, weight.dtype)
+    for b in range(len(x)):
+        n = counts[b]
         s[:] = -below
         p[:] = above
-        fire, sizes, slopes = out[b], size[b], slope[b]
+        fire, sizes, slopes = out[b, lo:hi], size[b, lo:hi], slope[b, lo:hi]
         fire[:] = np.inf
         sizes[:] = 0
         slopes[:] = 1
-        left, k = neurons, 0
+        left, k = width, 0
         while k < n and left > 0:
             now = x[b, order[b, k]]
             while k < n and x[b, order[b, k]] == now:
-                row = weight[order[b, k] % inputs]
-                for j in range(neurons):
+                row = weight[order[b, k] % inputs, lo:hi]
+                for j in range(width):
                     s[j] += row[j]
                     p[j] += row[j] * now
                 k += 1
             following = x[b, order[b, k]] if k < n else limit
             left = 0
-            for j in range(neurons):
+            for j in range(width):
                 at = p[j] / s[j] if s[j] > 0 else np.inf
                 fires = (fire[j] == np.inf) and (at < following)
                 fire[j] = at if fires else fire[j]
