@@ -27,7 +27,7 @@ from spikewright.times.network import dense
     paper="Bohte, Kok, La Poutre 2002",
     reports={"xor": 100.0},
     presets={
-        "xor": {"arch": "5-1", "epochs": 1000, "batch": 1, "stop_below": 0.25},
+        "xor": {"arch": "5-1", "epochs": 1000, "batch": 1, "stop_below": 0.25, "largest": 1e-3},
         "digits": {"terminals": 4, "variant": "rprop", "lr": 1e-3, "window": 16.0, "early": 16.0, "late": 24.0},
         "mnist": {"terminals": 4, "batch": 100},
         "fashion-mnist": {"terminals": 4, "batch": 100},
@@ -45,10 +45,10 @@ class SpikeProp(Recipe):
     of 0.01 on its weights. The papers' rate of 0.01 belongs to a larger threshold: with v_th = 1 it does not converge.
 
     Variants: rprop (McKennoch 2006) goes by the sign of the whole training set's gradient (at most 1,000 samples a
-    step); adaptive takes the step loss / |gradient|^2 up to
-    50 lr, a stand-in for SpikePropAd's formula, which could not be verified; multi (Booij & Nguyen 2005) lets hidden
-    neurons fire several times, with responses exp(-s/4) - exp(-s/2), an after-potential of -exp(-s/4) and weights of
-    either sign. Where a silent output gets a fake spike in that paper, it gets the push here.
+    step); adaptive takes the step loss / |gradient|^2 up to 50 lr, a stand-in for SpikePropAd's formula, which could
+    not be verified; multi (Booij & Nguyen 2005) lets hidden neurons fire several times, with responses exp(-s/4) -
+    exp(-s/2), an after-potential of -exp(-s/4) and weights of either sign. Where a silent output gets a fake spike in
+    that paper, it gets the push here.
 
     The method is one of batch 1, as for exclusive or; larger batches add up the gradients of their samples.
     """
@@ -85,6 +85,8 @@ class SpikeProp(Recipe):
     """Samples a step."""
     lr: float = 5e-4
     """Learning rate of plain descent (multi takes 20 times that), of rprop the first step."""
+    largest: float = 0.05
+    """Largest step of a weight by rprop; larger ones end exclusive or in a poor minimum."""
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         values = math.prod(data.shape)
@@ -116,7 +118,7 @@ class SpikeProp(Recipe):
     def _optimizer(self) -> Optimizer:
         match self.variant:
             case "rprop":
-                return Rprop(self.lr, etas=(0.5, 1.2), largest=0.05)
+                return Rprop(self.lr, etas=(0.5, 1.2), largest=self.largest)
             case "adaptive":
                 return Polyak(50 * self.lr)
             case "multi":
