@@ -112,7 +112,7 @@ def brian(learn: bool) -> Job:
 
 
 def panel(args: Namespace, learn: bool) -> Panel:
-    title = f"{'training' if learn else 'inference'}, {NEURONS} neurons, batch 1"
+    title = f"Diehl & Cook, {NEURONS} neurons, batch 1, {'training' if learn else 'inference'}"
     return Panel(title, time_steps(args.rows, args.rounds, job, learn), "images/s", lambda seconds: 1 / seconds)
 
 

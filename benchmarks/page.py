@@ -51,8 +51,8 @@ def figures(results: dict[str, Any]) -> Iterator[str]:
         found = next(w for name, w in results[goal.benchmark]["workloads"].items() if goal.workload in name)
         rows, peer = found["rows"], found["best_peer"]
         ours = [rows.get(f"ours-{precision}") for precision in ("float32", "bf16")]
-        values = [f"{row['value'][0]:,.3g}" if row else "-" for row in ours]
-        best = f"{rows[peer]['value'][0]:,.3g} ({peer})"
+        values = [_number(row["value"][0]) if row else "-" for row in ours]
+        best = f"{_number(rows[peer]['value'][0])} ({peer})"
         if goal.column != "ratio":
             values, best = ["", ""], ""
         aims = (goal.float32, goal.bf16)
@@ -61,12 +61,45 @@ def figures(results: dict[str, Any]) -> Iterator[str]:
         yield f"| {goal.line} | {values[0]} | {values[1]} | {best} | {' / '.join(ratios)} | {asked} |"
 
 
+def _number(x: float) -> str:
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+
 def _told(row: dict[str, Any] | None, column: str, aim: float | None) -> str:
     if row is None or not row.get(column):
         return "-"
     ratio = row[column][0]
     reached = aim is not None and (ratio >= aim if column == "ratio" else ratio <= aim)
     return f"**{ratio:.2g}**" if reached else f"{ratio:.2g}"
+
+
+# of the event-driven networks: benchmark, part of the workload's name, times the best peer or "s" (at most so many)
+EVENTS = (
+    ("diehl_cook", "training", 75, "x"),
+    ("diehl_cook", "inference", None, "x"),
+    ("stdp", "", 10, "x"),
+    ("spike_time", "s4nn, 784-400-10, training on mnist: an epoch", 60, "s"),
+    ("spike_time", "mostafa, 784-800-10, training on mnist: an epoch", 60, "s"),
+)
+
+
+def events(results: dict[str, Any]) -> Iterator[str]:
+    """One line a workload of plasticity and of spike times: ours, the best peer, the ratio and the goal."""
+    yield "| workload | ours | best peer | ratio | to reach |"
+    yield "|---|---|---|---|---|"
+    for benchmark, part, aim, unit in EVENTS:
+        for name, work in results[benchmark]["workloads"].items():
+            if part not in name:
+                continue
+            ours, peer = work["rows"]["ours"], work["best_peer"]
+            value, ratio = ours["value"][0], (ours["ratio"] or [None])[0]
+            reached = aim is not None and (ratio is not None and ratio >= aim if unit == "x" else value <= aim)
+            shown = f"{_number(value)} {work['unit']}"
+            best = f"{_number(work['rows'][peer]['value'][0])} ({peer})" if peer else "-"
+            times = f"{ratio:.3g}" if ratio else "-"
+            if reached:
+                shown, times = (shown, f"**{times}**") if unit == "x" else (f"**{shown}**", times)
+            yield f"| {name} | {shown} | {best} | {times} | {'' if aim is None else f'{aim} {unit}'} |"
 
 
 def profile(results: dict[str, Any]) -> Iterator[str]:
@@ -82,7 +115,7 @@ def profile(results: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     results = {path.stem: read_json(path) for path in RESULTS.glob("*.json")}
     text = PAGE.read_text()
-    for name, table in (("figures", figures), ("profile", profile)):
+    for name, table in (("figures", figures), ("events", events), ("profile", profile)):
         lines = "".join(f"{line}\n" for line in table(results))
         block = f"<!-- {name} -->\n{lines}<!-- end of {name} -->\n"
         text = re.sub(MARKED.format(name), lambda _, block=block: block, text, flags=re.DOTALL)
