@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import partial
 from typing import Any
 
-import torch
+from spikewright.shares import at_once, shares
 
 __all__ = ["ALONE", "TILE", "spread"]
 
@@ -15,23 +14,14 @@ ALONE = 200_000  # synaptic events below which waking another thread costs more 
 TILE = 128  # neurons whose weights stay in a core's cache while sample after sample takes them
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="spikewright-times")
-
-
 def spread(function: Callable[..., None], count: int, work: float, *arguments: Any, tile: int = 0) -> None:
     """Call function(part, first, last, *arguments) on parts of range(count), one a thread; `function` lets go of the
     interpreter. `tile`: a call takes so many at most."""
-    threads = min(torch.get_num_threads(), count) if work > ALONE else 1
-    cuts = [count * k // threads for k in range(threads + 1)]
     most = tile or count or 1
 
-    def part(k: int) -> None:
-        for first in range(cuts[k], cuts[k + 1], most):
-            function(k, first, min(first + most, cuts[k + 1]), *arguments)
+    def stretch(part: int, start: int, stop: int) -> None:
+        for first in range(start, stop, most):
+            function(part, first, min(first + most, stop), *arguments)
 
-    others = [_pool(threads).submit(part, k) for k in range(1, threads)]
-    part(0)
-    for other in others:
-        other.result()
+    parts = shares(count, 1 if work > ALONE else count)
+    at_once([partial(stretch, part, *share) for part, share in enumerate(parts)])
