@@ -129,7 +129,7 @@ def _child(send: Any, at: int | None, do: str, action: Callable[..., Any], argum
         os.fsync = lambda file: None  # a kill loses nothing that was written
         evaluation.TIMED_SECONDS = 0.0
         provenance.commit = lambda: ""
-        recipes._found()[TwoPhase.name] = TwoPhase
+        recipes._listed.found[TwoPhase.name] = TwoPhase
         trace = watched(at, do)
         value = action(*arguments, **options)
         value, code = (trace, 0) if value is None else (value, value if action is command else 0)
