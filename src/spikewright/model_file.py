@@ -28,6 +28,7 @@ from spikewright.fronts import Front
 from spikewright.neurons.biological import Biological
 from spikewright.neurons.integrate_and_fire import IntegrateAndFire
 from spikewright.neurons.parts import Leak, Reset
+from spikewright.neurons.stepwise import Stepwise
 from spikewright.readout import Readout, Timing
 from spikewright.snn import SNN
 from spikewright.storage import load_pair, save_pair
@@ -67,7 +68,7 @@ def _table() -> dict[str, type]:
 
 def _abstract(kind: type) -> bool:
     """A base class, which names no part."""
-    bases = (Temporal, IntegrateAndFire, Biological, Latency, Timing, Timed, Dense, Causal, Leaky)
+    bases = (Temporal, IntegrateAndFire, Stepwise, Biological, Latency, Timing, Timed, Dense, Causal, Leaky)
     return kind in bases or kind.__name__.startswith("_")
 
 

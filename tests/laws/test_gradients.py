@@ -14,7 +14,6 @@ from spikewright.neurons import (
     IF,
     LIF,
     PLIF,
-    Biological,
     Charge,
     Competition,
     Delay,
@@ -32,7 +31,7 @@ from spikewright.neurons import (
     SynapticDelay,
     TSSLNeuron,
 )
-from spikewright.neurons.adaptive import _Stepwise
+from spikewright.neurons.stepwise import Stepwise
 from spikewright.noise import sample_keys, seeded
 from spikewright.readout import Timing
 from spikewright.snn import Run
@@ -211,7 +210,7 @@ def test_detached_resets_cut_exactly_the_way_through_the_spike():
 
 
 def test_the_lists_above_cover_every_temporal_module():
-    stepwise = {Biological, Competition, _Stepwise, LatencyCode, Charge}  # unrolled only
+    stepwise = {Stepwise, Competition, LatencyCode, Charge}  # unrolled only
     kinds = {
         IntegrateAndFire,
         Synapse,

@@ -7,50 +7,24 @@ import math
 import torch
 from torch import Tensor
 
-from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError, expect
-from spikewright.kernels import block_of
+from spikewright.errors import ConfigError
+from spikewright.neurons.stepwise import Stepwise
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
 __all__ = ["SRM0", "AdaptiveLIF", "Delta"]
 
 
-class _Stepwise(Temporal):
-    """A neuron told by what one step does."""
-
-    spikes = True
+class _Threshold(Stepwise):
+    """What these have in common: a threshold above 0."""
 
     def __init__(self, v_th: float, surrogate: Surrogate | Learnable):
-        super().__init__()
-        name = type(self).__name__
+        super().__init__(surrogate)
         if not 0 < v_th < math.inf:
-            raise ConfigError(f"{name}: v_th is {v_th}, expected a finite threshold above 0")
+            raise ConfigError(f"{type(self).__name__}: v_th is {v_th}, expected a finite threshold above 0")
         self.v_th = v_th
-        self.surrogate = (
-            surrogate if isinstance(surrogate, Learnable) else expect(name, "surrogate", surrogate, Surrogate)
-        )
-
-    def rest(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The state at rest of neurons like x [B, ...]; its first tensor is the potential."""
-        raise NotImplementedError
-
-    def step(self, current: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step: (current [B, ...], state) -> (spikes [B, ...], state)."""
-        raise NotImplementedError
-
-    def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """current [T, B, ...] -> (spikes [T, B, ...], state)."""
-        x = block_of(current)
-        state = self.rest(x[0]) if state is None else state
-        out = []
-        for i in x.unbind(0):
-            s, (v, *others) = self.step(i, state)
-            state = (v + 0 * i, *others)  # a current that is NaN or infinite leaves its mark
-            out.append(s)
-        return torch.stack(out).to(current.dtype), state
 
 
-class AdaptiveLIF(_Stepwise):
+class AdaptiveLIF(_Threshold):
     """LIF whose threshold rises with every spike (ALIF; Bellec et al. 2018, 2020).
 
     v[t] = alpha v[t-1] + I[t] - v_th z[t-1], a[t] = rho a[t-1] + z[t-1], z[t] = H(v[t] - v_th - beta a[t]), with
@@ -102,7 +76,7 @@ class AdaptiveLIF(_Stepwise):
         return f"tau={self.tau:g}, tau_a={self.tau_a:g}, beta={self.beta:g}, v_th={self.v_th:g}"
 
 
-class SRM0(_Stepwise):
+class SRM0(_Threshold):
     """Spike response model: u[t] = sum kappa(t - t') I[t'] + sum over own spikes t_f < t of eta(t - t_f).
 
     kappa(s) = V0 (exp(-s / tau) - exp(-s / tau_s)), V0 for a peak of 1 (tempotron, SpikeProp); the alpha kernel
@@ -170,7 +144,7 @@ class SRM0(_Stepwise):
         return f"tau={self.tau:g}, tau_s={self.tau_s:g}, tau_r={self.tau_r}, scale={self.scale:g}, v_th={self.v_th:g}"
 
 
-class Delta(_Stepwise):
+class Delta(_Threshold):
     """Delta modulator (send on delta): an event of +1 or -1 when the signal has moved by theta from what was sent.
 
     The reference r starts at 0; e = x - r; `many` sends s = trunc(e / theta), as many events as fit, else one, the sign

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError, expect
-from spikewright.kernels import block_of
+from spikewright.errors import ConfigError
+from spikewright.neurons.stepwise import Stepwise
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
 __all__ = ["PATTERNS", "Biological", "ConductanceLIF", "HodgkinHuxley", "Izhikevich", "Pattern", "RefractoryLIF"]
@@ -31,44 +30,18 @@ def _check(owner: str, above_zero: dict[str, float], finite: dict[str, float] | 
             raise ConfigError(f"{owner}: {name} is {value}, expected a finite number")
 
 
-class Biological(Temporal):
-    """Base of the neurons in ms and mV. The first tensor of their state is the membrane potential.
+class Biological(Stepwise):
+    """Base of the neurons in ms and mV.
 
     Args:
         h: length of a step in ms.
         surrogate: the derivative used for the spike in the backward pass; potentials are in mV.
     """
 
-    spikes = True
-
     def __init__(self, h: float, surrogate: Surrogate | Learnable):
-        super().__init__()
+        super().__init__(surrogate)
         self.h = h
-        name = type(self).__name__
-        self.surrogate = (
-            surrogate if isinstance(surrogate, Learnable) else expect(name, "surrogate", surrogate, Surrogate)
-        )
-        _check(name, {"h": h})
-
-    def rest(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The state at rest of neurons like x [B, ...]."""
-        raise NotImplementedError
-
-    def step(self, current: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One step: (current [B, ...], state) -> (spikes [B, ...], state)."""
-        raise NotImplementedError
-
-    def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """current [T, B, ...] -> (spikes [T, B, ...], state)."""
-        x = block_of(current)
-        state = self.rest(x[0]) if state is None else state
-        out = []
-        for i in x.unbind(0):
-            s, state = self.step(i, state)
-            v, *others = state
-            state = (v + 0 * i, *others)  # a current that is NaN or infinite leaves its mark
-            out.append(s)
-        return torch.stack(out).to(current.dtype), state
+        _check(type(self).__name__, {"h": h})
 
     def extra_repr(self) -> str:
         return f"h={self.h:g}"
