@@ -307,6 +307,86 @@ def _add_levels(levels, first, apart, channels, count, short, out, sign):
 
 
 @njit(nogil=True, cache=True)
+def _positions(shape, k, pad):
+    """[places, inputs]: where an input place lies in the kernel of an output place, -1 outside."""
+    _, height, width = shape
+    rows, columns = height + 2 * pad - k + 1, width + 2 * pad - k + 1
+    position = np.full((rows * columns, height * width), -1, np.int64)
+    for p in range(rows * columns):
+        for i in range(height * width):
+            ky, kx = i // width + pad - p // columns, i % width + pad - p % columns
+            if ky >= 0 and ky < k and kx >= 0 and kx < k:
+                position[p, i] = ky * k + k - 1 - kx
+    return position
+
+
+@njit(nogil=True, cache=True)
+def _limits(position, events, fired, levels, sums, above, low, high, step, rounding, listed, limit, highest):
+    """Upper limits of the potentials [places, F], and the highest of each place; returns the places whose neurons are
+    looked at: all that the largest weight `high` could lift to the largest potential there is for sure.
+
+    events [inputs]: how many fired at each input place, fired [C * inputs]: who.
+    """
+    places, inputs = position.shape
+    channels, features = len(fired) // inputs, len(above)
+    short, total = np.empty(features, np.uint16), np.empty(features, np.int32)
+    silent, kernel = np.empty(inputs, np.bool_), np.zeros(places, np.int64)
+    for i in range(inputs):  # those that fired or, if they are fewer, those that did not
+        silent[i] = 2 * events[i] > channels
+        count = 0
+        for c in range(channels):
+            listed[i, count] = c
+            count += fired[c * inputs + i] != silent[i]
+    for p in range(places):
+        for i in range(inputs):
+            kernel[p] += events[i] if position[p, i] >= 0 else 0
+
+    reached, looked = 0.0, 0  # the largest potential is at least that
+    nearest = np.argsort(-kernel)
+    for p in nearest:
+        slack = rounding * kernel[p] * kernel[p]
+        if not kernel[p] or high * kernel[p] + slack < reached:
+            break
+        looked += 1
+        total[:] = 0
+        for i in range(inputs):
+            first = position[p, i]
+            if first >= 0 and silent[i]:
+                for f in range(features):
+                    total[f] += sums[first, f]
+                _add_levels(levels, first, len(sums), listed[i], channels - events[i], short, total, -1)
+            elif first >= 0:
+                _add_levels(levels, first, len(sums), listed[i], events[i], short, total, 1)
+        for f in range(features):
+            limit[p, f] = low * kernel[p] + step * total[f] + above[f] + slack
+        highest[p] = limit[p].max()
+        reached = max(reached, (low - step / 2) * kernel[p] + step * total.max() - slack)
+    return nearest[:looked]
+
+
+@njit(nogil=True, cache=True)
+def _strongest(looked, limit, highest, position, place, base, size, maps):
+    """(map, place) of the largest potential, -1 for none above 0; limits that were looked at end as -infinity."""
+    zero = maps.dtype.type(0)
+    best, winner, where = zero, -1, -1
+    while True:
+        p = -1
+        for q in looked:
+            p = q if p < 0 or highest[q] > highest[p] else p
+        if p < 0 or highest[p] < best:
+            return winner, where
+        f = np.argmax(limit[p])
+        limit[p, f] = -np.inf
+        highest[p] = limit[p].max()
+        potential = zero
+        for e in range(size):
+            if position[p, place[e]] >= 0:
+                potential += maps[f, base[e] + position[p, place[e]]]
+        if potential > best or (potential == best and winner >= 0 and (f, p) < (winner, where)):
+            best, winner, where = potential, f, p
+
+
+@njit(nogil=True, cache=True)
 def learn_by_reward(at, ends, order, labels, per_class, w, shape, k, pad, features, reward, punish, rates):
     """Samples one after the other: the neuron with the largest potential, of equals the first map, then place,
     decides by its map's class, and learns by the rule `reward` if that is right, by `punish` if not. Every input that
@@ -318,10 +398,9 @@ def learn_by_reward(at, ends, order, labels, per_class, w, shape, k, pad, featur
     is looked at; a place that the largest weight could not lift there is left out at once.
     """
     channels, height, width = shape
-    rows, columns = height + 2 * pad - k + 1, width + 2 * pad - k + 1
-    inputs, places, synapses, steps = height * width, rows * columns, channels * k * k, ends.shape[1] - 1
+    inputs, synapses, steps = height * width, channels * k * k, ends.shape[1] - 1
     low, high = min(reward[4], punish[4]), max(reward[5], punish[5])
-    step, zero = (high - low) / (LEVELS - 1), w.dtype.type(0)
+    step = (high - low) / (LEVELS - 1)
     rounding = np.finfo(w.dtype).eps * max(abs(low), abs(high))
 
     maps = w.reshape(-1, features).T.copy()
@@ -331,19 +410,11 @@ def learn_by_reward(at, ends, order, labels, per_class, w, shape, k, pad, featur
     for f in range(features):
         above[f] = _relevel(maps[f], f, low, step, new, old[f], levels, sums)
 
-    position = np.full((places, inputs), -1, np.int64)  # of an input place in the kernel of an output place
-    for p in range(places):
-        for i in range(inputs):
-            ky, kx = i // width + pad - p // columns, i % width + pad - p % columns
-            if ky >= 0 and ky < k and kx >= 0 and kx < k:
-                position[p, i] = ky * k + k - 1 - kx
-
-    fired = np.zeros(channels * inputs, np.bool_)
-    events, kernel = np.empty(inputs, np.int64), np.empty(places, np.int64)  # at an input place, in a kernel
-    listed, silent = np.empty((inputs, channels + 1), np.int64), np.empty(inputs, np.bool_)
+    position = _positions(shape, k, pad)
+    fired, events = np.zeros(channels * inputs, np.bool_), np.empty(inputs, np.int64)
+    listed = np.empty((inputs, channels + 1), np.int64)
     place, base, lines = np.empty(fired.size, np.int64), np.empty(fired.size, np.int64), np.empty(fired.size, np.int64)
-    kept, short, total = np.empty(fired.size, w.dtype), np.empty(features, np.uint16), np.empty(features, np.int32)
-    limit, highest = np.empty((places, features)), np.empty(places)
+    kept, limit, highest = np.empty(fired.size, w.dtype), np.empty((len(position), features)), np.empty(len(position))
     right, wrong = 0, 0
     for n in range(len(order)):
         begin, end = ends[order[n], 0], ends[order[n], steps]
@@ -354,55 +425,10 @@ def learn_by_reward(at, ends, order, labels, per_class, w, shape, k, pad, featur
             fired[event] = True
             place[e], base[e] = event % inputs, event // inputs * k * k
             events[place[e]] += 1
-        for i in range(inputs):  # those that fired or, if they are fewer, those that did not
-            silent[i] = 2 * events[i] > channels
-            count = 0
-            for c in range(channels):
-                listed[i, count] = c
-                count += fired[c * inputs + i] != silent[i]
-        for p in range(places):
-            kernel[p] = 0
-            for i in range(inputs):
-                kernel[p] += events[i] if position[p, i] >= 0 else 0
-
-        reached, looked = 0.0, 0  # the largest potential is at least that
-        nearest = np.argsort(-kernel)
-        for p in nearest:
-            slack = rounding * kernel[p] * kernel[p]
-            if not kernel[p] or high * kernel[p] + slack < reached:
-                break
-            looked += 1
-            total[:] = 0
-            for i in range(inputs):
-                first = position[p, i]
-                if first >= 0 and silent[i]:
-                    for f in range(features):
-                        total[f] += sums[first, f]
-                    _add_levels(levels, first, k * k, listed[i], channels - events[i], short, total, -1)
-                elif first >= 0:
-                    _add_levels(levels, first, k * k, listed[i], events[i], short, total, 1)
-            for f in range(features):
-                limit[p, f] = low * kernel[p] + step * total[f] + above[f] + slack
-            highest[p] = limit[p].max()
-            reached = max(reached, (low - step / 2) * kernel[p] + step * total.max() - slack)
-
-        best, winner, where = zero, -1, -1
-        while True:
-            p = -1
-            for q in nearest[:looked]:
-                p = q if p < 0 or highest[q] > highest[p] else p
-            if p < 0 or highest[p] < best:
-                break
-            f = np.argmax(limit[p])
-            limit[p, f] = -np.inf
-            highest[p] = limit[p].max()
-            potential = zero
-            for e in range(size):
-                if position[p, place[e]] >= 0:
-                    potential += maps[f, base[e] + position[p, place[e]]]
-            if potential > best or (potential == best and winner >= 0 and (f, p) < (winner, where)):
-                best, winner, where = potential, f, p
-
+        looked = _limits(
+            position, events, fired, levels, sums, above, low, high, step, rounding, listed, limit, highest
+        )
+        winner, where = _strongest(looked, limit, highest, position, place, base, size, maps)
         if winner >= 0:
             correct = winner // per_class == labels[n]
             right, wrong = right + correct, wrong + (not correct)
