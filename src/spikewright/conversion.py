@@ -20,7 +20,7 @@ from spikewright.convert import Calibration, Method, Report, converted, examined
 from spikewright.data import Dataset, load
 from spikewright.engine.bars import samples_bar
 from spikewright.engine.session import isolated_randomness
-from spikewright.errors import ConfigError, ModelFileError
+from spikewright.errors import ConfigError, ModelFileError, whole
 from spikewright.measure import evaluate
 from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.snn import SNN
@@ -191,16 +191,10 @@ def _method(method: str | Method, steps: int | None, settings: dict[str, Any]) -
             raise ConfigError(f"settings {', '.join(settings)} were given beside a ready method: set them on its parts")
         if steps is None:
             raise ConfigError("steps is missing: a method of your own does not say how many time steps to run")
-        return _checked(steps), method
+        return whole("", "steps", steps), method
     kind = recipes.get(method)
     if not issubclass(kind, ConversionRecipe):
         raise ConfigError(f"recipe {method!r} does not convert a given ANN; these do: {', '.join(methods())}")
-    given = {} if steps is None else {"steps": _checked(steps)}
+    given = {} if steps is None else {"steps": whole("", "steps", steps)}
     plan = kind.for_data("", **given, **settings)
     return plan.steps, plan.method()
-
-
-def _checked(steps: Any) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ConfigError(f"steps is {steps!r}, expected a whole number of time steps of at least 1")
-    return steps

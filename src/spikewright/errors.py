@@ -7,8 +7,11 @@ found, what was expected and the remedy. The command line prints that line on st
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any, TypeVar
+
+import numpy as np
 
 __all__ = [
     "BusyError",
@@ -20,6 +23,7 @@ __all__ = [
     "SpikewrightError",
     "expect",
     "unknown",
+    "whole",
 ]
 
 T = TypeVar("T")
@@ -72,6 +76,15 @@ def expect(owner: str, name: str, value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ConfigError(f"{owner}: {name} is {value!r}, expected a {kind.__name__} (an instance, not its class)")
     return value
+
+
+def whole(owner: str, name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
+    """`value` if it is a whole number from `least` to `most`; a ConfigError that says what `owner` wants if not."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+        limit = f" and at most {most:,}" if most < math.inf else ""
+        named = f"{owner}: {name}" if owner else name
+        raise ConfigError(f"{named} is {value!r}, expected a whole number of at least {least}{limit}")
+    return int(value)
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> ConfigError:

@@ -21,7 +21,7 @@ from spikewright.engine.readout import ReadoutFitter
 from spikewright.engine.session import Session
 from spikewright.engine.trainer import Trainee, Trainer
 from spikewright.engine.upkeep import Upkeep
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
 from spikewright.neurons import LabelVote
@@ -114,8 +114,7 @@ class Fit(Phase):
             value = getattr(self, name)
             if value is None and name == "steps":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
+            whole("", name, value)
         for name in ("clip", "weight_clamp", "clip_rows", "stop_below"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -246,8 +245,7 @@ class Local(Phase):
     precise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ConfigError(f"layer {self.layer!r}: epochs is {self.epochs!r}, expected a whole number of at least 1")
+        whole(f"layer {self.layer!r}", "epochs", self.epochs)
 
     @property
     def rules(self) -> tuple[Order, ...]:
@@ -404,9 +402,7 @@ class LearnCompeting(Phase):
 
     def __post_init__(self) -> None:
         for name in ("epochs", "attempts", "every"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} is {value!r}, expected a whole number of at least 1")
+            whole("", name, getattr(self, name))
         for name in ("rest", "least", "stronger"):
             value = getattr(self, name)
             if not (value >= 0 and (math.isfinite(value) or name == "rest")):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikewright import noise
-from spikewright.errors import ConfigError, expect
+from spikewright.errors import ConfigError, expect, whole
 from spikewright.kernels import block_of
 from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Factor, Leak
@@ -84,8 +84,7 @@ class Recent(Readout):
     steps: int = 20
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ConfigError(f"Recent: steps is {self.steps!r}, expected a whole number of at least 1")
+        whole("Recent", "steps", self.steps)
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         kept, before = state or (out.new_zeros(self.steps - 1, *out.shape[1:]), 0)
@@ -112,10 +111,8 @@ class NHot(Readout):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("classes", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"NHot: {name} is {value!r}, expected a whole number of at least {least}")
+        whole("NHot", "classes", self.classes)
+        whole("NHot", "seed", self.seed, 0)
 
     def words(self, outputs: int) -> Tensor:
         """The code, 0 or 1: [C, D]."""
@@ -179,8 +176,7 @@ class Leading(Readout):
     then: Readout = Rate()
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise ConfigError(f"Leading: size is {self.size}, expected a whole number of outputs, at least 1")
+        whole("Leading", "size", self.size)
         expect("Leading", "then", self.then, Readout)
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -224,8 +220,7 @@ class Vote(Readout):
     then: Readout = Rate()
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise ConfigError(f"Vote: size is {self.size}, expected a whole number of outputs a class, at least 1")
+        whole("Vote", "size", self.size)
         expect("Vote", "then", self.then, Readout)
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spikewright.clock import Clock, Temporal, finite
 from spikewright.encode import Direct, Encoder, Frames, Latency
-from spikewright.errors import ConfigError, DataError, NumericError, expect
+from spikewright.errors import ConfigError, DataError, NumericError, expect, whole
 from spikewright.kernels import raised
 from spikewright.noise import sample_keys, seeded
 from spikewright.passage import passage
@@ -76,7 +76,7 @@ class SNN(nn.Module):
     def __init__(self, body: nn.Module, steps: int, encode: Encoder | None = None, readout: Readout | None = None):
         super().__init__()
         self.body = expect("SNN", "body", body, nn.Module)
-        self.steps = _checked_steps(steps)
+        self.steps = whole("", "steps", steps)
         self.encode = expect("SNN", "encode", Direct() if encode is None else encode, Encoder)
         self.readout = expect("SNN", "readout", Rate() if readout is None else readout, Readout)
         self._check_signals()
@@ -108,14 +108,14 @@ class SNN(nn.Module):
 
         Raises ConfigError for `recompute` with what needs all steps at once: batch norm in training, TSSL-BP's neuron.
         """
-        steps = self.steps if steps is None else _checked_steps(steps)
+        steps = self.steps if steps is None else whole("", "steps", steps)
         x, seed = self._input(x), _seed(generator)
         if self.timed or not (recompute and torch.is_grad_enabled()):
             return self._advance(x, steps, steps, seed, _Carry())
-        name, whole = next(((n, m) for n, m in self.named_modules() if _needs_all_steps(m)), ("", None))
-        if whole is not None:
+        name, needy = next(((n, m) for n, m in self.named_modules() if _needs_all_steps(m)), ("", None))
+        if needy is not None:
             raise ConfigError(
-                f"memory 'low' runs the steps in blocks, but {name!r} ({type(whole).__name__}) needs them all at once "
+                f"memory 'low' runs the steps in blocks, but {name!r} ({type(needy).__name__}) needs them all at once "
                 "in training: use a smaller batch, or a network without it"
             )
         flat, spec = tree_flatten(vars(_Carry()))
@@ -135,8 +135,8 @@ class SNN(nn.Module):
         self, x: Tensor, *, steps: int | None = None, chunk: int | None = None, generator: torch.Generator | None = None
     ) -> Iterator[Tensor]:
         """The same chunk by chunk, [chunk, B, C] each: for runs so long that even their scores are too many to keep."""
-        steps = self.steps if steps is None else _checked_steps(steps)
-        chunk = steps if chunk is None else _checked_steps(chunk, "chunk")
+        steps = self.steps if steps is None else whole("", "steps", steps)
+        chunk = steps if chunk is None else whole("", "chunk", chunk)
         x, seed, carry = self._input(x), _seed(generator), _Carry()
         for t in range(0, steps, chunk):
             with torch.no_grad():
@@ -150,7 +150,7 @@ class SNN(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor | np.ndarray, batch: int = 256) -> Tensor:
         """Classes of images [B, C, H, W], float in 0..1 or uint8 in 0..255: int64 [B], the first of equal scores."""
-        batch = _checked_steps(batch, "batch")
+        batch = whole("", "batch", batch)
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
         try:
             x = torch.as_tensor(images)
@@ -313,7 +313,7 @@ class Stream:
     @torch.no_grad()
     def block(self, x: Tensor, steps: int = 1) -> Tensor:
         """The same with the scores after each of these steps: [steps, B, C]."""
-        steps = _checked_steps(steps)
+        steps = whole("", "steps", steps)
         x = self.snn._input(x)
         return self.snn._advance(x, steps, self.snn.steps, self._seed, self._carry, streaming=True).scores
 
@@ -335,12 +335,6 @@ def _needs_all_steps(module: nn.Module) -> bool:
     if isinstance(module, _BatchNorm):
         return module.training
     return isinstance(module, Temporal) and not module.state_differentiable
-
-
-def _checked_steps(steps: int, name: str = "steps") -> int:
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ConfigError(f"{name} is {steps!r}, expected a whole number of at least 1")
-    return int(steps)
 
 
 def _seed(generator: torch.Generator | None) -> int:

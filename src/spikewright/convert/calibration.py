@@ -13,7 +13,7 @@ from spikewright.clock import Clock
 from spikewright.data import Dataset, Split
 from spikewright.data.split import TensorSplit
 from spikewright.encode import Encoder
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import DataError, whole
 from spikewright.passage import passage
 
 __all__ = ["Calibration", "blocks"]
@@ -56,8 +56,7 @@ class Calibration:
                     f"calibrate_on is a {type(source).__name__}, expected a data set, a split, a tensor [N, ...] of "
                     "inputs, or a pair (inputs, labels)"
                 )
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise ConfigError(f"samples is {samples!r}, expected a whole number of calibration samples of at least 1")
+        whole("", "samples", samples)
         if not len(split):
             raise DataError("the calibration data are empty: give at least one sample")
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:samples]

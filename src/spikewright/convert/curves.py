@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikewright.convert.activations import Activation
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 
 __all__ = ["QCFS", "Scheduled", "Sharpening", "SoftLIF"]
 
@@ -33,8 +33,7 @@ class QCFS(Activation):
 
     def __init__(self, levels: int = 4, limit: float = 8.0) -> None:
         super().__init__()
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise ConfigError(f"QCFS: levels is {levels!r}, expected a whole number of at least 1")
+        whole("QCFS", "levels", levels)
         if not (math.isfinite(limit) and limit > 0):
             raise ConfigError(f"QCFS: limit is {limit}, expected a finite number above 0")
         self.levels, self.limit = levels, limit

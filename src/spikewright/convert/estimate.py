@@ -19,7 +19,7 @@ from spikewright.convert.graph import INPUT, Graph
 from spikewright.convert.prepare import ACTIVATIONS, activations, feeding
 from spikewright.convert.trace import WEIGHTS
 from spikewright.encode import Encoder
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 
 __all__ = ["MMSE", "Estimator", "Given", "Job", "Largest", "ModelBased", "Percentile", "SpikeFed", "Trained", "scaled"]
 
@@ -215,8 +215,7 @@ class SpikeFed(Estimator):
     percentile: float = 100.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ConfigError(f"SpikeFed: steps is {self.steps!r}, expected a whole number of at least 1")
+        whole("SpikeFed", "steps", self.steps)
         if not 0 < self.percentile <= 100:
             raise ConfigError(f"SpikeFed: percentile is {self.percentile}, expected above 0 and at most 100")
 

@@ -19,7 +19,7 @@ from spikewright.convert.graph import INPUT, Affine, Graph
 from spikewright.convert.place import Placed
 from spikewright.convert.trace import WEIGHTS
 from spikewright.encode import Encoder
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 from spikewright.neurons import Delay, FewSpikes, Once
 
 __all__ = ["Curve", "OneAfterAnother", "fitted"]
@@ -127,8 +127,7 @@ def fitted(
     """
     if kind not in CURVES:
         raise ConfigError(f"fitted: kind is {kind!r}, expected {' or '.join(map(repr, CURVES))}")
-    if isinstance(bits, bool) or not isinstance(bits, int) or bits < 1:
-        raise ConfigError(f"fitted: bits is {bits!r}, expected a whole number of at least 1")
+    whole("fitted", "bits", bits)
     function, low, high = CURVES[kind]
     draw = torch.Generator().manual_seed(seed)
     grid = torch.linspace(low, high, 400)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikewright.data import validate
 from spikewright.data.split import Split, TensorSplit, moments
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import DataError, whole
 
 SAMPLE = 512  # samples enough for the moments of a split that is costly to read
 
@@ -59,8 +59,7 @@ class Dataset:
         `mean` and `std` stay those of the whole training set. With `n` as large as the training set, nothing changes.
         Raises ConfigError: `n` is no whole number above 0.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ConfigError(f"limit is {n!r}, expected a whole number of training samples, at least 1")
+        whole("", "limit", n)
         if n >= len(self.train):
             return self
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))

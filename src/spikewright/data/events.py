@@ -20,7 +20,7 @@ from spikewright.data.archive import zip_members
 from spikewright.data.dataset import digest
 from spikewright.data.files import quoted, read_exactly, reason, regular_size, unpacked
 from spikewright.data.split import Split
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import DataError, whole
 
 SENSOR = 34  # N-MNIST's pixels a side
 OVERFLOW = 240  # the y of a mark the camera writes when its clock wraps
@@ -62,8 +62,7 @@ class EventSplit(Split):
         binary: bool = False,
         rows: np.ndarray | None = None,
     ) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 10_000:
-            raise ConfigError(f"steps is {steps!r}, expected a whole number from 1 to 10,000")
+        whole("", "steps", steps, 1, 10_000)
         self.x, self.y, self.p, self.t, self.offsets = x, y, p, t, offsets
         self.labels, self.sensor, self.steps, self.binary = labels, sensor, steps, binary
         self.rows = np.arange(len(labels)) if rows is None else rows

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikewright.data.dataset import Dataset
 from spikewright.data.split import Split
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 
 __all__ = ["PatternSplit", "spike_classes", "spike_patterns"]
 
@@ -44,8 +44,7 @@ class PatternSplit(Split):
         trains: Trains = (),
         steps: int = 100,
     ) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 100_000:
-            raise ConfigError(f"steps is {steps!r}, expected a whole number from 1 to 100,000")
+        whole("", "steps", steps, 1, 100_000)
         self.patterns, self.rows, self.classes = patterns, rows, classes
         self.inputs, self.duration, self.trains, self.steps = inputs, duration, trains, steps
         self.labels = classes[rows]
@@ -94,9 +93,7 @@ class _Numbers:
 
     def whole(self, **values: int) -> None:
         for key, value in values.items():
-            least = 0 if key == "seed" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{self.name}: {key} is {value!r}, expected a whole number of at least {least}")
+            whole(self.name, key, value, 0 if key == "seed" else 1)
 
     def positive(self, **values: float) -> None:
         for key, value in values.items():

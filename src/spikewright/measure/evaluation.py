@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import DataError, whole
 from spikewright.measure.energy import CostTable
 from spikewright.measure.energy import table as cost_table
 from spikewright.measure.memory import peak_memory_mb
@@ -158,8 +158,7 @@ def evaluate(
         ConfigError: batch below 1, or an unknown table.
     """
     prices = cost_table(table)
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ConfigError(f"batch is {batch!r}, expected a whole number of samples of at least 1")
+    whole("", "batch", batch)
     if not len(split):
         raise DataError("the split to evaluate on is empty, expected at least 1 sample: check the data set's subset")
     steps = snn.steps if steps is None else steps

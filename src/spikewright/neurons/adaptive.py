@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 from spikewright.neurons.stepwise import Stepwise
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
@@ -53,10 +53,7 @@ class AdaptiveLIF(_Threshold):
                 raise ConfigError(f"AdaptiveLIF: {name} is {value}, expected a finite time constant above 0 steps")
         if not math.isfinite(beta):
             raise ConfigError(f"AdaptiveLIF: beta is {beta}, expected a finite number")
-        if isinstance(refractory, bool) or not isinstance(refractory, int) or refractory < 0:
-            raise ConfigError(
-                f"AdaptiveLIF: refractory is {refractory!r}, expected a whole number of steps, at least 0"
-            )
+        whole("AdaptiveLIF", "refractory", refractory, 0)
         self.tau, self.tau_a, self.beta, self.refractory = tau, tau_a, beta, refractory
 
     def rest(self, x: Tensor) -> tuple[Tensor, ...]:

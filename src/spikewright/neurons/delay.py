@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError
+from spikewright.errors import whole
 from spikewright.kernels import block_of
 
 __all__ = ["Charge", "Delay", "Once"]
@@ -21,8 +21,7 @@ class Delay(Temporal):
 
     def __init__(self, steps: int = 1) -> None:
         super().__init__()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ConfigError(f"Delay: steps is {steps!r}, expected a whole number of at least 1")
+        whole("Delay", "steps", steps)
         self.steps = steps
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:

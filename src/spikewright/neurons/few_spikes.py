@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError, expect
+from spikewright.errors import ConfigError, expect, whole
 from spikewright.kernels import block_of
 from spikewright.surrogate import Surrogate, Triangle
 
@@ -49,8 +49,7 @@ class FewSpikes(Temporal):
                 f"FewSpikes: {len(self.threshold)} thresholds, {len(self.drop)} drops, {len(self.weight)} weights: "
                 "expected K finite numbers of each"
             )
-        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-            raise ConfigError(f"FewSpikes: window is {window!r}, expected a whole number of at least 1")
+        whole("FewSpikes", "window", window)
         self.window, self.surrogate = window, expect("FewSpikes", "surrogate", surrogate, Surrogate)
 
     @classmethod

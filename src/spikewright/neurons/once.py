@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikewright import kernels
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError
+from spikewright.errors import whole
 from spikewright.kernels import block_of
 from spikewright.neurons.integrate_and_fire import IF
 from spikewright.neurons.parts import NoReset
@@ -85,8 +85,7 @@ class LatencyCode(Temporal):
 
     def __init__(self, steps: int):
         super().__init__()
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ConfigError(f"LatencyCode: steps is {steps!r}, expected a whole number of at least 1")
+        whole("LatencyCode", "steps", steps)
         self.steps = steps
 
     def run(self, current: Tensor, state: State = None) -> tuple[Tensor, State]:

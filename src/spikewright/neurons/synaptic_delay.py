@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 from spikewright.kernels import block_of
 
 __all__ = ["SynapticDelay"]
@@ -33,8 +33,7 @@ class SynapticDelay(Temporal):
     def __init__(self, inputs: int = 1, outputs: int = 1, longest: int = 100, initial: float = 0.0):
         super().__init__()
         for name, value in (("inputs", inputs), ("outputs", outputs), ("longest", longest)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"SynapticDelay: {name} is {value!r}, expected a whole number of at least 1")
+            whole("SynapticDelay", name, value)
         if not (math.isfinite(initial) and 0 <= initial <= longest):
             raise ConfigError(f"SynapticDelay: initial is {initial}, expected steps from 0 to {longest}")
         self.inputs, self.outputs, self.longest, self.initial = inputs, outputs, longest, initial

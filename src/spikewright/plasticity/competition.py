@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 
 __all__ = ["AdaptiveThreshold", "KWinners", "OneToAll", "TargetRate", "Winner", "earliest", "pointwise"]
 
@@ -47,10 +47,8 @@ class KWinners:
     radius: int = 2
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ConfigError(f"KWinners: k is {self.k!r}, expected a whole number of winners of at least 1")
-        if isinstance(self.radius, bool) or not isinstance(self.radius, int) or self.radius < 0:
-            raise ConfigError(f"KWinners: radius is {self.radius!r}, expected a whole number of at least 0")
+        whole("KWinners", "k", self.k)
+        whole("KWinners", "radius", self.radius, 0)
 
     def pick(self, times: Array, potentials: Array, never: int) -> list[Winner]:
         """times and potentials at the first spike [F, H, W] -> at most k winners, the first one first. The definition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 
 __all__ = ["ClassCorrect", "Constant", "ErrorShare", "Growth", "Modulation", "Reward"]
 
@@ -79,8 +79,7 @@ class ErrorShare:
     block: int = 1000
 
     def __post_init__(self) -> None:
-        if isinstance(self.block, bool) or not isinstance(self.block, int) or self.block < 1:
-            raise ConfigError(f"ErrorShare: block is {self.block!r}, expected a whole number of images of at least 1")
+        whole("ErrorShare", "block", self.block)
 
     def rates(self, right: int, wrong: int, seen: int) -> tuple[float, float]:
         """(factor of the reward rule, of the punishment rule) after a block of `seen` images."""

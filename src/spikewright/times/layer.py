@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spikewright.clock import Clock, finite
-from spikewright.errors import ConfigError, NumericError
+from spikewright.errors import ConfigError, NumericError, whole
 from spikewright.kernels import raised
 from spikewright.times.threads import TILE, spread
 
@@ -66,8 +66,7 @@ class Dense(Timed):
     def __init__(self, in_features: int, out_features: int):
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{type(self).__name__}: {name} is {value!r}, expected a whole number of at least 1")
+            whole(type(self).__name__, name, value)
         self.in_features, self.out_features = in_features, out_features
         self.weight = nn.Parameter(torch.empty(in_features, out_features).t())
         nn.init.uniform_(self.weight, 0, 4 / in_features)

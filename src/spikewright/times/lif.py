@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 from spikewright.times import lif_loops
 from spikewright.times.layer import Dense, Timed, backward, positive
 from spikewright.times.threads import spread
@@ -69,8 +69,7 @@ class EventLIF(Leaky):
         name = type(self).__name__
         self.v_th, self.gain = positive(name, "v_th", v_th), positive(name, "gain", gain)
         self.floor = positive(name, "floor", floor)
-        if isinstance(spikes_each, bool) or not isinstance(spikes_each, int) or spikes_each < 1:
-            raise ConfigError(f"{name}: spikes_each is {spikes_each!r}, expected a whole number of at least 1")
+        whole(name, "spikes_each", spikes_each)
         if not 0 <= inhibitory <= in_features:
             raise ConfigError(f"{name}: inhibitory is {inhibitory}, expected 0 to {in_features} inputs")
         if not 0 <= push < math.inf:
@@ -151,8 +150,7 @@ class Delays(Timed):
 
     def __init__(self, terminals: int = 16, first: float = 1.0, apart: float = 1.0):
         super().__init__()
-        if isinstance(terminals, bool) or not isinstance(terminals, int) or terminals < 1:
-            raise ConfigError(f"Delays: terminals is {terminals!r}, expected a whole number of at least 1")
+        whole("Delays", "terminals", terminals)
         self.terminals = terminals
         self.first, self.apart = positive("Delays", "first", first, -1e-300), positive("Delays", "apart", apart)
 
