@@ -93,7 +93,9 @@ def test_ties_are_wrong() -> None:
     result = evaluate(SNN(body, 2), Samples(x, torch.tensor([0, 0, 0, 1, 1])))
     assert result.accuracy == 0.2  # the first; then a tie with the truth, one without, silence, plainly wrong
     assert result.ties == 3
-    assert "3 ties counted as wrong" in str(result)
+    assert result.accuracy_ties_right == 0.4  # the first two: silence is no answer
+    assert "3 ties counted as wrong, 40.00 % were they right" in str(result)
+    assert evaluate(SNN(body, 2), Samples(x, torch.tensor([0, 0, 0, 1, 1])), counted=2).accuracy_ties_right == 0.4
 
 
 def test_hand_count_of_a_small_network() -> None:

@@ -40,6 +40,8 @@ class Evaluation:
         accuracy: share of samples whose true class scored strictly higher than every other: a tie is wrong.
         accuracy_by_step: the same had the network stopped after step 1, 2, ..., `steps`.
         ties: samples in which several classes shared the top score at the end (all of them where no output fired).
+        accuracy_ties_right: the accuracy if a tie that the true class shares, but not all classes, were right, as some
+            papers count (S4NN's, BS4NN's).
         decision_steps: steps until the answer is final, on average; all steps for a tie. Of networks that go by the
             first output spike that is when it comes.
         samples, steps, params: how many images, steps and parameters.
@@ -64,6 +66,7 @@ class Evaluation:
     accuracy: float
     accuracy_by_step: list[float]
     ties: int
+    accuracy_ties_right: float
     decision_steps: float
     samples: int
     steps: int
@@ -98,7 +101,8 @@ class Evaluation:
         return asdict(self)
 
     def __str__(self) -> str:
-        ties = f", {self.ties:,} ties counted as wrong" if self.ties else ""
+        counted_right = f"{100 * self.accuracy_ties_right:.2f} % were they right"
+        ties = f", {self.ties:,} ties counted as wrong, {counted_right}" if self.ties else ""
         rows = [
             ("accuracy", f"{100 * self.accuracy:.2f} % of {self.samples:,} samples after {self.steps} steps{ties}"),
             ("decision", f"final after {self.decision_steps:,.1f} steps on average"),
@@ -167,17 +171,18 @@ def evaluate(
         snn.materialise(run.sample(torch.arange(1)))
         few = len(split) if counted is None else min(max(counted, 1), len(split))
         with counting(snn) as counts, watching(snn) as spikes:
-            right, ties, decided = run.judge(torch.arange(few), batch, 0, progress)
-        more, more_ties, more_decided = run.judge(torch.arange(few, len(split)), batch, few, progress)
+            verdict = run.judge(torch.arange(few), batch, 0, progress)
+        verdict += run.judge(torch.arange(few, len(split)), batch, few, progress)
         speed = run.speed(batch)
         trains = run.trains(batch) if isinstance(snn.readout, NearestTrain) else {}
-    accuracies = ((right + more).double() / len(split)).tolist()
+    accuracies = (verdict.right.double() / len(split)).tolist()
     figures = _costs(counts, spikes, few, steps, prices)
     return Evaluation(
         accuracy=accuracies[-1],
         accuracy_by_step=accuracies,
-        ties=ties + more_ties,
-        decision_steps=(decided + more_decided) / len(split),
+        ties=verdict.ties,
+        accuracy_ties_right=verdict.right_with_ties / len(split),
+        decision_steps=verdict.decided / len(split),
         samples=len(split),
         steps=steps,
         params=sum(p.numel() for p in snn.parameters()),
@@ -187,6 +192,20 @@ def evaluate(
         trains=trains,
         **figures,
     )
+
+
+@dataclass
+class _Verdict:
+    """Counts over samples: right after every step [T]; ties after the last, and right if those that the true class
+    shares were; steps until the answer is final."""
+
+    right: Tensor
+    ties: int = 0
+    right_with_ties: int = 0
+    decided: int = 0
+
+    def __add__(self, other: _Verdict) -> _Verdict:
+        return _Verdict(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -216,24 +235,26 @@ class _Run:
         with autocast(self.precision, self.device):
             yield from self.snn.blocks(x, steps=self.steps, chunk=self.chunk, generator=generator)
 
-    def judge(self, samples: Tensor, batch: int, done: int, progress: Progress | None) -> tuple[Tensor, int, int]:
-        """(samples right after every step [T], ties after the last, steps until the answer is final, of all samples),
-        after `done` others."""
-        hits, ties, decided = torch.zeros(self.steps, dtype=torch.long), 0, 0
+    def judge(self, samples: Tensor, batch: int, done: int, progress: Progress | None) -> _Verdict:
+        """The verdict on these samples, after `done` others."""
+        found = _Verdict(torch.zeros(self.steps, dtype=torch.long))
         for indices in samples.split(batch) if len(samples) else ():
-            target, at, tied = self.split.labels[indices].to(self.device), 0, torch.zeros(())
+            target, at, last = self.split.labels[indices].to(self.device), 0, torch.zeros(())
             answer = since = torch.zeros(len(indices), dtype=torch.long, device=self.device)
             for scores in self.blocks(self.sample(indices)):
-                right, tied = _judged(scores, target.to(scores.device))
+                last, target = scores[-1], target.to(scores.device)
+                found.right[at : at + len(scores)] += _right(scores, target).sum(1).cpu()
                 answer, since = _settled(scores, answer, since, at)
-                hits[at : at + len(scores)] += right.sum(1).cpu()
                 at += len(scores)
-            ties += int(tied.sum())
-            decided += int(torch.where(answer < 0, self.steps, since).sum())
+            top = last == last.amax(-1, keepdim=True)
+            sharing = top.sum(-1)
+            found.ties += int((sharing > 1).sum())
+            found.right_with_ties += int((top.gather(-1, target[:, None])[:, 0] & (sharing < top.shape[-1])).sum())
+            found.decided += int(torch.where(answer < 0, self.steps, since).sum())
             done += len(indices)
             if progress:
                 progress(done, len(self.split))
-        return hits, ties, decided
+        return found
 
     def trains(self, batch: int) -> dict[str, float]:
         """How far the outputs are from the trains of the samples' classes, over all samples."""
@@ -265,15 +286,14 @@ class _Run:
         return samples / max(seconds, 1e-9)
 
 
-def _judged(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """scores [T, B, C], target [B] -> (right at every step [T, B], tied for the top after the last [B])."""
+def _right(scores: Tensor, target: Tensor) -> Tensor:
+    """scores [T, B, C], target [B] -> who is right at every step [T, B]."""
     if target.min() < 0 or target.max() >= scores.shape[-1]:
         found = f"{int(target.min())}..{int(target.max())}"
         raise DataError(
             f"labels {found} do not fit a network with {scores.shape[-1]} classes: evaluate it on its own data"
         )
-    last = scores[-1]
-    return hits(scores, target), (last == last.amax(-1, keepdim=True)).sum(-1) > 1
+    return hits(scores, target)
 
 
 def _settled(scores: Tensor, answer: Tensor, since: Tensor, at: int) -> tuple[Tensor, Tensor]:

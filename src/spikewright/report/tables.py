@@ -159,12 +159,13 @@ _COLUMNS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
 
 def _reached(s: Summary) -> list[tuple[str, str]]:
     last = f.percent(s.get("test_accuracy_last_epoch"))
-    ties = f.number(s.get("ties"))
+    ties, with_ties = f.number(s.get("ties")), f.number(s.get("accuracy_ties_right"))
+    lenient = "" if with_ties is None else f", {f.percent(with_ties)} were they right"
     by_step = "   ".join(f"{t}: {100 * a:.2f}" for t, a in f.at_steps(s.get("accuracy_by_step")))
     return [
         (
             "test accuracy",
-            f.percent(s.get("test_accuracy")) + (f"   ({ties:,.0f} ties counted as wrong)" if ties else ""),
+            f.percent(s.get("test_accuracy")) + (f"   ({ties:,.0f} ties counted as wrong{lenient})" if ties else ""),
         ),
         ("its ANN", f.percent(s.get("ann_test_accuracy"))),
         ("after last epoch", last),
