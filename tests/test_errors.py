@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(7)])
@@ -19,3 +19,23 @@ def test_anything_else_is_refused_by_its_name(value):
         whole("Owner", "steps", value, most=10)
     with pytest.raises(ConfigError, match=r"^steps is .*, expected a whole number of at least 12$"):
         whole("", "steps", value, 12)
+
+
+@pytest.mark.parametrize(
+    ("value", "zero"), [(1e-300, False), (3, False), (np.float32(2), True), (0, True), (0.0, True)]
+)
+def test_a_positive_number_comes_back_as_it_is(value, zero):
+    assert positive("Owner", "tau", value, zero=zero) is value
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, "1", None])
+def test_what_is_not_positive_is_refused_by_its_name(value):
+    with pytest.raises(ConfigError, match=r"^Owner: tau is .*, expected a finite time constant above 0 steps$"):
+        positive("Owner", "tau", value, "time constant", unit="steps")
+    with pytest.raises(ConfigError, match=r"^Owner: tau is .*, expected a finite number of at least 0$"):
+        positive("Owner", "tau", value, zero=True)
+
+
+def test_zero_is_not_positive():
+    with pytest.raises(ConfigError, match=r"^Owner: tau is 0.0, expected a finite number above 0$"):
+        positive("Owner", "tau", 0.0)

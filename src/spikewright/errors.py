@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "ResourceError",
     "SpikewrightError",
     "expect",
+    "positive",
     "unknown",
     "whole",
 ]
@@ -75,6 +77,16 @@ def expect(owner: str, name: str, value: Any, kind: type[T]) -> T:
     """`value` if it is a `kind`; a ConfigError that says what `owner` wants for `name` if not."""
     if not isinstance(value, kind):
         raise ConfigError(f"{owner}: {name} is {value!r}, expected a {kind.__name__} (an instance, not its class)")
+    return value
+
+
+def positive(owner: str, name: str, value: Any, what: str = "number", *, unit: str = "", zero: bool = False) -> Any:
+    """`value` if it is finite and above 0 (or 0, if `zero` is allowed); a ConfigError that says what `owner` wants if
+    not."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not (0 < number < math.inf or (zero and number == 0)):
+        bound = f"{'of at least' if zero else 'above'} 0 {unit}".rstrip()
+        raise ConfigError(f"{owner}: {name} is {value!r}, expected a finite {what} {bound}")
     return value
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikewright import kernels
-from spikewright.errors import ConfigError, DataError
+from spikewright.errors import ConfigError, DataError, positive
 from spikewright.neurons.parts import Euler
 from spikewright.snn import Run
 
@@ -214,8 +214,7 @@ class RelativeTarget(TimeLoss):
     skip_silent: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.gamma < math.inf:
-            raise ConfigError(f"RelativeTarget: gamma is {self.gamma}, expected a finite margin above 0 steps")
+        positive("RelativeTarget", "gamma", self.gamma, "margin", unit="steps")
 
     def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
         with torch.no_grad():
@@ -316,8 +315,7 @@ class EarlyCrossEntropy(TimeLoss):
 
     def __post_init__(self) -> None:
         for name in ("tau", "tau_early"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"EarlyCrossEntropy: {name} is {getattr(self, name)}, expected a finite time above 0")
+            positive("EarlyCrossEntropy", name, getattr(self, name), "time")
         if not 0 <= self.alpha < math.inf:
             raise ConfigError(f"EarlyCrossEntropy: alpha is {self.alpha}, expected a finite weight of at least 0")
 

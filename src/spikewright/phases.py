@@ -21,7 +21,7 @@ from spikewright.engine.readout import ReadoutFitter
 from spikewright.engine.session import Session
 from spikewright.engine.trainer import Trainee, Trainer
 from spikewright.engine.upkeep import Upkeep
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 from spikewright.losses import CrossEntropy, Loss
 from spikewright.measure.memory import peak_memory_mb
 from spikewright.neurons import LabelVote
@@ -360,8 +360,7 @@ class FitReadout(Phase):
     precise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.c) and self.c > 0):
-            raise ConfigError(f"FitReadout: c is {self.c}, expected a finite number above 0")
+        positive("FitReadout", "c", self.c)
 
     def run(self, session: Session) -> dict[str, Any]:
         fitter = ReadoutFitter(self.snn, self.c, session)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spikewright import noise
-from spikewright.errors import ConfigError, expect, whole
+from spikewright.errors import ConfigError, expect, positive, whole
 from spikewright.kernels import block_of
 from spikewright.neurons.filters import low_pass
 from spikewright.neurons.parts import Factor, Leak
@@ -269,8 +269,7 @@ class NearestTrain(Readout):
     reach: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ConfigError(f"NearestTrain: tau is {self.tau}, expected a finite time constant above 0 steps")
+        positive("NearestTrain", "tau", self.tau, "time constant", unit="steps")
         if not self.trains or len({len(train) for train in self.trains}) != 1:
             raise ConfigError("NearestTrain: trains must give every class a train for every neuron, at least one")
         if any(step < 0 for train in self.trains for times in train for step in times):
@@ -342,8 +341,7 @@ class FirstSpike(Timing):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ConfigError(f"{type(self).__name__}: tau is {self.tau}, expected a finite time above 0 steps")
+        positive(type(self).__name__, "tau", self.tau, "time", unit="steps")
 
     def of(self, times: Tensor) -> Tensor:
         return -times / self.tau

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 
 __all__ = ["Activation", "Clip", "RateNorm"]
 
@@ -37,8 +37,7 @@ class Clip(Activation):
 
     def __init__(self, limit: float = 1.0) -> None:
         super().__init__()
-        if not (math.isfinite(limit) and limit > 0):
-            raise ConfigError(f"Clip: limit is {limit}, expected a finite number above 0")
+        positive("Clip", "limit", limit)
         self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:

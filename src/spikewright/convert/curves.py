@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikewright.convert.activations import Activation
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 
 __all__ = ["QCFS", "Scheduled", "Sharpening", "SoftLIF"]
 
@@ -34,8 +34,7 @@ class QCFS(Activation):
     def __init__(self, levels: int = 4, limit: float = 8.0) -> None:
         super().__init__()
         whole("QCFS", "levels", levels)
-        if not (math.isfinite(limit) and limit > 0):
-            raise ConfigError(f"QCFS: limit is {limit}, expected a finite number above 0")
+        positive("QCFS", "limit", limit)
         self.levels, self.limit = levels, limit
         self.theta = nn.Parameter(torch.tensor(float(limit)))
 
@@ -159,8 +158,7 @@ class SoftLIF(Activation):
         super().__init__()
         values = {"tau_ref": tau_ref, "tau_rc": tau_rc, "sigma": sigma, "gain": gain, "amplitude": amplitude}
         for name, value in values.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"SoftLIF: {name} is {value}, expected a finite number above 0")
+            positive("SoftLIF", name, value)
         if not math.isfinite(bias):
             raise ConfigError(f"SoftLIF: bias is {bias}, expected a finite current")
         if not 0 <= noise < math.inf:

@@ -20,7 +20,7 @@ from spikewright.convert.graph import INPUT, Graph
 from spikewright.convert.place import Form, Placed, place
 from spikewright.convert.trace import WEIGHTS, trace
 from spikewright.encode import Direct, Encoder, Normalized
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 from spikewright.neurons import IF, LIF, Delay, Factor, HeldDropout, Reset, Subtract
 from spikewright.readout import Rate, Readout
 from spikewright.snn import SNN
@@ -106,8 +106,7 @@ class Method:
     correct: tuple[Correction, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.k) and self.k > 0):
-            raise ConfigError(f"Method: k is {self.k}, expected a finite factor above 0")
+        positive("Method", "k", self.k, "factor")
         if not math.isfinite(self.shift):
             raise ConfigError(f"Method: shift is {self.shift}, expected a finite number of thresholds")
         if self.correct and self.form != "spikes":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikewright.data.dataset import Dataset
 from spikewright.data.split import Split
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 
 __all__ = ["PatternSplit", "spike_classes", "spike_patterns"]
 
@@ -97,8 +97,7 @@ class _Numbers:
 
     def positive(self, **values: float) -> None:
         for key, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise ConfigError(f"{self.name}: {key} is {value!r}, expected a finite number above 0")
+            positive(self.name, key, value)
 
 
 def spike_patterns(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spikewright.encode.base import Encoder, expect_unit
 from spikewright.encode.latency import Latency
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 from spikewright.kernels import raised
 
 __all__ = [
@@ -79,8 +79,7 @@ class BurstWeights(Encoder):
     beta: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.v_th < math.inf:
-            raise ConfigError(f"BurstWeights: v_th is {self.v_th}, expected a finite threshold above 0")
+        positive("BurstWeights", "v_th", self.v_th, "threshold")
         if not 1 <= self.beta < math.inf:
             raise ConfigError(f"BurstWeights: beta is {self.beta}, expected a finite growth of at least 1")
 

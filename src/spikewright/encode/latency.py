@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikewright.encode.base import Encoder, expect_unit
-from spikewright.errors import ConfigError, expect
+from spikewright.errors import ConfigError, expect, positive
 from spikewright.fronts import Front
 from spikewright.kernels import raised
 from spikewright.times.signal import raster
@@ -84,8 +84,7 @@ class LogLatency(Latency):
     theta: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ConfigError(f"LogLatency: tau is {self.tau}, expected a finite time constant above 0 steps")
+        positive("LogLatency", "tau", self.tau, "time constant", unit="steps")
         if not 0 < self.theta < 1:
             raise ConfigError(f"LogLatency: theta is {self.theta}, expected a threshold between 0 and 1")
 
@@ -143,8 +142,7 @@ class RampLatency(Latency):
     least: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.window < math.inf:
-            raise ConfigError(f"RampLatency: window is {self.window}, expected a finite number of steps above 0")
+        positive("RampLatency", "window", self.window, "number of steps")
         if not 0 <= self.least <= 1:
             raise ConfigError(f"RampLatency: least is {self.least}, expected a value between 0 and 1")
 
@@ -165,8 +163,7 @@ class TwoTimes(Latency):
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.late < math.inf:
-            raise ConfigError(f"TwoTimes: late is {self.late}, expected a finite number of steps above 0")
+        positive("TwoTimes", "late", self.late, "number of steps")
         if not 0 <= self.threshold < 1:
             raise ConfigError(f"TwoTimes: threshold is {self.threshold}, expected a value from 0 to below 1")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikewright.encode.latency import Latency
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 
 __all__ = [
     "Population",
@@ -42,8 +42,7 @@ class Population(Latency):
             raise ConfigError(
                 f"Population: window is {self.window}, expected a finite number of steps above 0, or none"
             )
-        if not 0 < self.beta < math.inf:
-            raise ConfigError(f"Population: beta is {self.beta}, expected a finite number above 0")
+        positive("Population", "beta", self.beta)
         if not 0 < self.cut <= 1:
             raise ConfigError(f"Population: cut is {self.cut}, expected a share above 0 and at most 1")
 

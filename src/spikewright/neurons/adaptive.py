@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 from spikewright.neurons.stepwise import Stepwise
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
@@ -19,8 +19,7 @@ class _Threshold(Stepwise):
 
     def __init__(self, v_th: float, surrogate: Surrogate | Learnable):
         super().__init__(surrogate)
-        if not 0 < v_th < math.inf:
-            raise ConfigError(f"{type(self).__name__}: v_th is {v_th}, expected a finite threshold above 0")
+        positive(type(self).__name__, "v_th", v_th, "threshold")
         self.v_th = v_th
 
 
@@ -49,8 +48,7 @@ class AdaptiveLIF(_Threshold):
     ):
         super().__init__(v_th, surrogate)
         for name, value in (("tau", tau), ("tau_a", tau_a)):
-            if not 0 < value < math.inf:
-                raise ConfigError(f"AdaptiveLIF: {name} is {value}, expected a finite time constant above 0 steps")
+            positive("AdaptiveLIF", name, value, "time constant", unit="steps")
         if not math.isfinite(beta):
             raise ConfigError(f"AdaptiveLIF: beta is {beta}, expected a finite number")
         whole("AdaptiveLIF", "refractory", refractory, 0)
@@ -98,8 +96,7 @@ class SRM0(_Threshold):
     ):
         super().__init__(v_th, surrogate)
         for name, value in (("tau", tau), ("tau_r", tau if tau_r is None else tau_r)):
-            if not 0 < value < math.inf:
-                raise ConfigError(f"SRM0: {name} is {value}, expected a finite time constant above 0 steps")
+            positive("SRM0", name, value, "time constant", unit="steps")
         if not 0 <= tau_s <= tau:
             raise ConfigError(f"SRM0: tau_s is {tau_s}, expected a time constant from 0 to tau = {tau:g} steps")
         if not 0 <= scale < math.inf:
@@ -153,8 +150,7 @@ class Delta(_Threshold):
     """
 
     def __init__(self, theta: float = 0.1, many: bool = False, surrogate: Surrogate | Learnable = ATan()):
-        if not 0 < theta < math.inf:
-            raise ConfigError(f"Delta: theta is {theta}, expected a finite step above 0")
+        positive("Delta", "theta", theta, "step")
         super().__init__(theta, surrogate)
         self.theta, self.many = theta, many
 

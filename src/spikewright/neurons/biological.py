@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 from spikewright.neurons.stepwise import Stepwise
 from spikewright.surrogate import ATan, Learnable, Surrogate
 
@@ -23,8 +23,7 @@ NEVER = 1e6  # steps since a spike that has not been
 
 def _check(owner: str, above_zero: dict[str, float], finite: dict[str, float] | None = None) -> None:
     for name, value in above_zero.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{owner}: {name} is {value}, expected a finite number above 0")
+        positive(owner, name, value)
     for name, value in (finite or {}).items():
         if not math.isfinite(value):
             raise ConfigError(f"{owner}: {name} is {value}, expected a finite number")

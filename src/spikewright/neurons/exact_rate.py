@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spikewright import kernels
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError, expect
+from spikewright.errors import ConfigError, expect, positive
 from spikewright.surrogate import ATan, Surrogate
 
 __all__ = ["ExactRateLIF"]
@@ -44,8 +44,7 @@ class ExactRateLIF(Temporal):
         super().__init__()
         values = {"tau_ref": tau_ref, "tau_rc": tau_rc, "dt": dt, "gain": gain, "size": size}
         for name, value in values.items():
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"ExactRateLIF: {name} is {value}, expected a finite number above 0")
+            positive("ExactRateLIF", name, value)
         if not math.isfinite(bias):
             raise ConfigError(f"ExactRateLIF: bias is {bias}, expected a finite current")
         if tau_ref < dt:

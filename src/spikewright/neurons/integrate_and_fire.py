@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikewright import kernels
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError, expect
+from spikewright.errors import ConfigError, expect, positive
 from spikewright.neurons.parts import Euler, HardReset, Leak, Reset, Subtract
 from spikewright.precision import autocast_dtype
 from spikewright.surrogate import ATan, Learnable, Surrogate
@@ -45,8 +45,7 @@ class IntegrateAndFire(Temporal):
     ):
         super().__init__()
         name = type(self).__name__
-        if not (math.isfinite(v_th) and v_th > 0):
-            raise ConfigError(f"{name}: v_th is {v_th}, expected a finite threshold above 0")
+        positive(name, "v_th", v_th, "threshold")
         if not math.isfinite(v_init):
             raise ConfigError(f"{name}: v_init is {v_init}, expected a finite potential")
         if not (math.isfinite(size) and size > 0):

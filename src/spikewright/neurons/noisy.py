@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spikewright import kernels
 from spikewright.clock import State, Temporal
-from spikewright.errors import ConfigError, expect
+from spikewright.errors import ConfigError, expect, positive
 from spikewright.neurons.parts import HardReset, Reset
 from spikewright.noise import bounded, normal
 from spikewright.precision import autocast_dtype
@@ -73,8 +73,7 @@ class NoisyLIF(Temporal):
         strict: bool = True,
     ):
         super().__init__()
-        if not (math.isfinite(v_th) and v_th > 0):
-            raise ConfigError(f"NoisyLIF: v_th is {v_th}, expected a finite threshold above 0")
+        positive("NoisyLIF", "v_th", v_th, "threshold")
         if alpha is not None and not 2 <= alpha < math.inf:
             raise ConfigError(
                 f"NoisyLIF: alpha is {alpha}, expected a number of at least 2 (below, the membrane alone is wider than "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 
 __all__ = ["Double", "Exponential", "FirstSpike", "Trace"]
 
@@ -53,8 +53,7 @@ class Exponential(Trace):
     saturating: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ConfigError(f"Exponential: tau is {self.tau}, expected a finite time constant above 0")
+        positive("Exponential", "tau", self.tau, "time constant")
 
     def factor(self, h: float = 1.0) -> float:
         """What remains after h."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import njit
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 
 __all__ = [
     "Additive",
@@ -63,8 +63,7 @@ class SumTo:
     total: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.total < math.inf:
-            raise ConfigError(f"SumTo: total is {self.total}, expected a finite sum above 0")
+        positive("SumTo", "total", self.total, "sum")
 
     def __call__(self, w: Array) -> Array:
         """w [..., S], S synapses of a neuron, with each row's sum `total`; a row of zeros stays."""

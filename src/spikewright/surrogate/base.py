@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 
 
 def fired(x: Tensor, strict: bool) -> Tensor:
@@ -21,11 +19,6 @@ def fired(x: Tensor, strict: bool) -> Tensor:
 def constant(value: Any, x: Tensor) -> Any:
     """A threshold inside a formula: without gradient, in x's precision."""
     return value.detach().to(x.dtype) if isinstance(value, Tensor) else value
-
-
-def _require_positive(owner: str, name: str, value: Any) -> None:
-    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
-        raise ConfigError(f"{owner}: {name} is {value!r}, expected a finite number above 0; try {name}=1.0")
 
 
 class _FirstDerivativeOnly(torch.autograd.Function):
@@ -111,7 +104,7 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         for name in self.parameters():
-            _require_positive(type(self).__name__, name, getattr(self, name))
+            positive(type(self).__name__, name, getattr(self, name))
 
     @classmethod
     def parameters(cls) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 from spikewright.teaching.kernels import Exponential
 from spikewright.teaching.pairs import spikes_of, sums
 
@@ -44,8 +44,7 @@ class Correlate:
 
     def __post_init__(self) -> None:
         for name in ("rate", "tau"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"Correlate: {name} is {getattr(self, name)}, expected a finite number above 0")
+            positive("Correlate", name, getattr(self, name))
 
     def __call__(
         self, delays: Tensor, longest: int, weight: Tensor, inputs: Tensor, out: Tensor, desired: Tensor

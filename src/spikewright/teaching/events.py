@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 from spikewright.measure.trains import matched
 from spikewright.neurons.filters import low_pass
 
@@ -40,8 +40,7 @@ class Triplet(Events):
     triplet: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ConfigError(f"Triplet: tau is {self.tau}, expected a finite time constant above 0 steps")
+        positive("Triplet", "tau", self.tau, "time constant", unit="steps")
         if not (0 <= self.pair < math.inf and 0 <= self.triplet < math.inf):
             raise ConfigError(f"Triplet: pair is {self.pair}, triplet {self.triplet}, expected finite numbers, >= 0")
 
@@ -71,8 +70,7 @@ class Edits(Events):
 
     def __post_init__(self) -> None:
         for name in ("tau_q", "gain"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"Edits: {name} is {getattr(self, name)}, expected a finite number above 0")
+            positive("Edits", name, getattr(self, name))
 
     def __call__(self, out: Tensor, desired: Tensor) -> Tensor:
         events = torch.zeros_like(out)

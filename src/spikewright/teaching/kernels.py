@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, positive
 from spikewright.neurons.parts import UnitPeak, psp
 
 __all__ = ["Alphas", "Exponential", "Kernel", "Potential", "TwoSided"]
@@ -23,9 +23,7 @@ class Kernel:
 
 def _positive(part: object, *names: str) -> None:
     for name in names:
-        value = getattr(part, name)
-        if not 0 < value < math.inf:
-            raise ConfigError(f"{type(part).__name__}: {name} is {value}, expected a finite number above 0")
+        positive(type(part).__name__, name, getattr(part, name))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikewright.errors import ConfigError, NumericError
+from spikewright.errors import ConfigError, NumericError, positive
 from spikewright.times import loops
-from spikewright.times.layer import Dense, backward, positive
+from spikewright.times.layer import Dense, backward
 from spikewright.times.threads import TILE, spread
 
 __all__ = ["BinaryIF", "Causal", "ExponentialIF", "InstantIF", "RampIF"]
@@ -43,7 +43,7 @@ class InstantIF(Dense):
     ):
         super().__init__(in_features, out_features)
         self.v_th = positive(type(self).__name__, "v_th", v_th)
-        self.latency = positive(type(self).__name__, "latency", latency, -1e-300)
+        self.latency = positive(type(self).__name__, "latency", latency, zero=True)
         self.normalize, self.ahead = normalize, ahead
         nn.init.uniform_(self.weight, 0, 20 * v_th / in_features)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -16,16 +15,9 @@ from spikewright.errors import ConfigError, NumericError, whole
 from spikewright.kernels import raised
 from spikewright.times.threads import TILE, spread
 
-__all__ = ["Dense", "Timed", "backward", "positive"]
+__all__ = ["Dense", "Timed", "backward"]
 
 Loop = Callable[..., None]
-
-
-def positive(owner: str, name: str, value: float, least: float = 0.0) -> float:
-    """`value` if it is finite and above `least`, else a ConfigError."""
-    if not (math.isfinite(value) and value > least):
-        raise ConfigError(f"{owner}: {name} is {value}, expected a finite number above {least:g}")
-    return value
 
 
 class Timed(nn.Module):

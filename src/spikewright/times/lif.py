@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spikewright.errors import ConfigError, whole
+from spikewright.errors import ConfigError, positive, whole
 from spikewright.times import lif_loops
-from spikewright.times.layer import Dense, Timed, backward, positive
+from spikewright.times.layer import Dense, Timed, backward
 from spikewright.times.threads import spread
 
 __all__ = ["Delays", "EventLIF", "Leaky", "Potential", "Reference"]
@@ -152,7 +152,7 @@ class Delays(Timed):
         super().__init__()
         whole("Delays", "terminals", terminals)
         self.terminals = terminals
-        self.first, self.apart = positive("Delays", "first", first, -1e-300), positive("Delays", "apart", apart)
+        self.first, self.apart = positive("Delays", "first", first, zero=True), positive("Delays", "apart", apart)
 
     def run(self, times: Tensor, steps: int) -> Tensor:
         delays = self.first + self.apart * torch.arange(self.terminals, device=times.device, dtype=times.dtype)
