@@ -174,6 +174,38 @@ def test_every_size(shape, threads):
     compare(x[:1].expand(shape).contiguous(), v_th=0.5)
 
 
+@pytest.mark.parametrize("dtypes", [(F32, F32), (BF16, BF16), (F32, BF16), (BF16, F32)], ids=str)
+@pytest.mark.parametrize("shape", [(40, 1, 4096), (7, 3, 1371), (9, 2, 33), (3, 1, 64)], ids=str)
+def test_what_is_written_past_the_caches(shape, dtypes, threads, monkeypatch):
+    """Rows in whole lines of memory, and rows that are not, as any output so large that no cache holds it."""
+    monkeypatch.setattr(cpu, "PAST", 0)
+    x = current(*shape, dtype=dtypes[0])
+    compare(x, state_for(x), dtype=dtypes[1], v_th=0.5)
+
+
+@pytest.mark.parametrize("pool", [0, 2])
+def test_images_written_past_the_caches(pool, threads, monkeypatch):
+    monkeypatch.setattr(cpu, "PAST", 0)
+    compare(images(5, 2, 16, 8, 8), pool=pool)
+    x = images(1, 2, 16, 8, 8)
+    compare(x.expand(5, *x.shape[1:]), pool=pool, rel=2e-6)
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_streaming_copies(lines):
+    @njit
+    def copy(source, target, count):
+        machine.stream(source, target, count)
+        machine.streamed()
+
+    room = torch.zeros(16 * (lines + 2))
+    start = -room.data_ptr() % 64 // 4 + 16  # a whole line before and after stays as it is
+    source = torch.randn(16 * lines)
+    copy(source.data_ptr(), room.data_ptr() + 4 * start, 64 * lines)
+    assert torch.equal(room[start : start + 16 * lines], source)
+    assert not room[:start].any() and not room[start + 16 * lines :].any()
+
+
 def test_a_single_neuron():
     x = current(40, 1, 1)
     compare(x, state_for(x))

@@ -34,6 +34,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 POOLS = True
 ALONE = 16_384  # neuron-steps below which waking the other threads costs more than they bring
 WIDEST = 2048  # neurons in a tile
+PAST = 1 << 25  # bytes written above which they go past the caches: these hold no more until somebody reads them
 TILE_BYTES = 1 << 18  # of potentials in a tile of the backward pass: they should stay in the second-level cache
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
@@ -59,6 +60,7 @@ def forward(
     age = torch.empty_like(v) if kind.timed else None
     call = _call(kind, numbers, x, v0, age0, s)
     call.s, call.v, call.age = s.data_ptr(), v.data_ptr(), _address(age)
+    call.past = s.nbytes >= PAST
     _run(_forward(kind), call, _tiled(call, kind, row.shape, WIDEST), 5)
     return s, v, age
 
@@ -78,6 +80,7 @@ def backward(
     dv0 = torch.empty_like(v0) if v0 is not None else None
     totals = torch.zeros(torch.get_num_threads(), 4, dtype=torch.float64) if kind.sums else None
     call = _call(kind, numbers, x, v0, age0, g)
+    call.past = dx.nbytes >= PAST
     call.g, call.gv, call.dx, call.dv0, call.sums = g.data_ptr(), *map(_address, (gv, dx, dv0, totals))
     widest = min(WIDEST, max(64, TILE_BYTES // 4 // (steps + 1) // 64 * 64))
     lines = 11 + (steps + 1) * (2 if kind.timed else 1)

@@ -11,7 +11,8 @@ the first state: exact, and less to keep and to read than potentials.
 Where a call pools by k, the neurons are channels-last images, [B, H, W, C]; a tile is a band of k lines, and its spikes
 leave it as means over k x k windows.
 
-The next row is asked for while this one is computed, or memory and loops would wait for each other.
+The next row is asked for while this one is computed, or memory and loops would wait for each other. Results larger
+than the caches are written past them: a line need not be read to be written whole.
 """
 
 # mypy: ignore-errors
@@ -21,10 +22,10 @@ from __future__ import annotations
 
 from math import sqrt  # noqa: F401  (formulas use it)
 
-from numba import carray, float32, float64, njit
+from numba import carray, float32, float64, njit, uint16
 
-from spikewright.kernels.cpu_rows import SLOT, TAKEN, copied, extent, filled, hand_on, narrow, read, taken_back
-from spikewright.kernels.machine import add_one, at, exp, fetch  # noqa: F401
+from spikewright.kernels.cpu_rows import SLOT, TAKEN, copied, extent, filled, hand_on, leave, read, taken_back
+from spikewright.kernels.machine import ONE, STREAMED, add_one, at, exp, fetch, stream, streamed  # noqa: F401
 
 # --- one kind of neuron
 STRICT = False
@@ -53,7 +54,7 @@ def forward(address):
     keep, shift = call.keep, call.shift
     line = 4 * call.width
     mine = call.scratch + 4 * call.per_thread * add_one(call.here + SLOT)
-    in_place = call.s_bytes == 4 and call.pool == 0
+    half = call.s_bytes == 2 and call.pool == 0
     while True:
         tile = add_one(call.here + TAKEN)
         if tile >= call.tiles:
@@ -67,25 +68,38 @@ def forward(address):
         for t in range(call.steps):
             if t + 1 < call.steps:
                 fetch(call.x + call.x_bytes * ((t + 1) * call.x_step + lo), n * call.x_bytes)
-                fetch(call.s + call.s_bytes * ((t + 1) * call.s_step + out_lo), outs * call.s_bytes)
+                if not call.past:
+                    fetch(call.s + call.s_bytes * ((t + 1) * call.s_step + out_lo), outs * call.s_bytes)
             x = at(read(call.x + call.x_bytes * (t * call.x_step + lo), n, call.x_bytes, mine + 2 * line), n, float32)
             target = call.s + call.s_bytes * (t * call.s_step + out_lo)
+            in_place = not call.pool and (not call.past or (target | n * call.s_bytes) % STREAMED)
             row = target if in_place else mine + 3 * line
-            s = at(row, n, float32)
             if TIMED:
                 for i in range(n):
                     u = decay * v[i] + gain * x[i]
                     age[i] = float32(0) if _fires(u, v_th) else age[i] + float32(1)
-            for i in range(n):
-                u = decay * v[i] + gain * x[i]
-                fired = _fires(u, v_th)
-                v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
-                s[i] = float32(1) if fired else float32(0)
-            if not in_place:
+            if half:
+                bits = at(row, n, uint16)
+                for i in range(n):
+                    u = decay * v[i] + gain * x[i]
+                    fired = _fires(u, v_th)
+                    v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
+                    bits[i] = ONE if fired else uint16(0)
+            else:
+                s = at(row, n, float32)
+                for i in range(n):
+                    u = decay * v[i] + gain * x[i]
+                    fired = _fires(u, v_th)
+                    v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
+                    s[i] = float32(1) if fired else float32(0)
+            if call.pool:
                 hand_on(call, row, n, mine + 4 * line, target)
+            elif not in_place:
+                stream(row, target, n * call.s_bytes)
         copied(mine, at(call.v + 4 * lo, n, float32), float32(0))
         if TIMED:
             copied(mine + line, at(call.age + 4 * lo, n, float32), float32(0))
+    streamed()
 
 
 def backward(address):
@@ -128,7 +142,7 @@ def backward(address):
                     age[i] = float32(0) if _fires(potential[i], v_th) else age[i] + float32(1)
                     since[i] = age[i]
         copied(call.gv + 4 * lo if call.gv else 0, gv, float32(0))
-        dx_in_place = call.x_bytes == 4 and not constant
+        dx_in_place = call.x_bytes == 4 and not constant and not call.past
         if constant:
             filled(at(mine + 6 * line, n, float32), float32(0))  # the sum over the steps is collected there
         if SUMS:
@@ -142,7 +156,8 @@ def backward(address):
             source = call.g + call.s_bytes * (t * call.s_step + out_lo)
             if t > 0:
                 fetch(call.g + call.s_bytes * ((t - 1) * call.s_step + out_lo), outs * call.s_bytes)
-                fetch(call.dx + call.x_bytes * ((t - 1) * call.x_step + lo), n * call.x_bytes)
+                if not call.past:
+                    fetch(call.dx + call.x_bytes * ((t - 1) * call.x_step + lo), n * call.x_bytes)
             g = at(taken_back(call, source, mine + 5 * line, n, mine + 4 * line), n, float32)
             for i in range(n):
                 u = potential[i]
@@ -172,13 +187,9 @@ def backward(address):
                     dx[i] = gain * gu[i]
                     gv[i] = decay * gu[i]
                 if not dx_in_place:
-                    narrow(dx, target)
+                    leave(mine + 6 * line, n, call.x_bytes, target, mine + 4 * line, call.past)
         if constant:
-            dx = at(mine + 6 * line, n, float32)
-            if call.x_bytes == 4:
-                copied(mine + 6 * line, at(call.dx + 4 * lo, n, float32), float32(0))
-            else:
-                narrow(dx, call.dx + 2 * lo)
+            leave(mine + 6 * line, n, call.x_bytes, call.dx + call.x_bytes * lo, mine + 4 * line, 0)
         if call.dv0:
             copied(mine + line, at(call.dv0 + 4 * lo, n, float32), float32(0))
         if SUMS:
@@ -187,6 +198,7 @@ def backward(address):
                 of_gain += sum_gain[i]
                 of_v_th += sum_v_th[i]
                 of_shift += sum_shift[i]
+    streamed()
     if SUMS:
         sums = at(call.sums + 32 * slot, 4, float64)
         sums[0], sums[1], sums[2], sums[3] = of_decay, of_gain, of_v_th, of_shift

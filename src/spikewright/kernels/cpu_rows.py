@@ -15,7 +15,7 @@ import numpy as np
 from numba import float32, from_dtype, njit, uint16, void
 from numba.types import CPointer
 
-from spikewright.kernels.machine import BLOCK, add_block, at, bf16, copy_block, from_bf16
+from spikewright.kernels.machine import BLOCK, STREAMED, add_block, at, bf16, copy_block, from_bf16, stream
 
 __all__ = [
     "SIGNATURE",
@@ -26,12 +26,14 @@ __all__ = [
     "extent",
     "filled",
     "hand_on",
-    "narrow",
+    "leave",
     "read",
     "taken_back",
 ]
 
-_COUNTS = "steps neurons width tiles x_step s_step x_bytes s_bytes per_thread pool height across channels taken slot"
+_COUNTS = (
+    "steps neurons width tiles x_step s_step x_bytes s_bytes per_thread pool height across channels past taken slot"
+)
 _ADDRESSES = "here x v0 age0 s v age g gv dx dv0 sums scratch"
 _NUMBERS = "decay gain v_init keep shift attached never"
 
@@ -105,6 +107,19 @@ def narrow(row, target):
 
 
 @njit
+def leave(row, n, bytes_each, target, spare, past):
+    """Bring n float32 from scratch to their place, as float32 or bfloat16 and, if asked for, past the caches."""
+    if past and (target | n * bytes_each) % STREAMED == 0:
+        if bytes_each == 2:
+            narrow(at(row, n, float32), spare)
+        stream(row if bytes_each == 4 else spare, target, n * bytes_each)
+    elif bytes_each == 4:
+        copied(row, at(target, n, float32), float32(0))
+    else:
+        narrow(at(row, n, float32), target)
+
+
+@njit
 def read(source, n, bytes_each, scratch):
     """The address of n float32 that lie at `source`, or have been widened into scratch."""
     if bytes_each == 4:
@@ -115,14 +130,11 @@ def read(source, n, bytes_each, scratch):
 
 @njit(error_model="numpy")  # Python's would look for a division by zero at every element
 def hand_on(call, row, n, means, target):
-    """Bring a row of n spikes in scratch to its place, as means over windows where the call pools. Overwrites it.
+    """Bring a row of n spikes in scratch to its place as means over windows. Overwrites it.
 
     Pixels are added in whole blocks: what runs over the end of one is written again by the next, and the last may run
     over by a block at most.
     """
-    if not call.pool:
-        narrow(at(row, n, float32), target)
-        return
     channels, pool, line = call.channels, call.pool, call.across * call.channels
     first = at(row, line, float32)
     for k in range(1, pool):

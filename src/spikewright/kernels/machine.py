@@ -15,9 +15,25 @@ from llvmlite import ir
 from numba import carray, float32, int32, njit, types, uint16, uint32
 from numba.extending import intrinsic
 
-__all__ = ["BLOCK", "add_block", "add_one", "at", "bf16", "copy_block", "exp", "fetch", "from_bf16"]
+__all__ = [
+    "BLOCK",
+    "ONE",
+    "STREAMED",
+    "add_block",
+    "add_one",
+    "at",
+    "bf16",
+    "copy_block",
+    "exp",
+    "fetch",
+    "from_bf16",
+    "stream",
+    "streamed",
+]
 
 BLOCK = 16  # float32 that are moved at once
+STREAMED = 4 * BLOCK  # bytes that are
+ONE = np.uint16(0x3F80)  # in bfloat16
 
 
 @intrinsic
@@ -66,6 +82,42 @@ def add_block(context: Any, target: Any, a: Any, b: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def _stream_block(context: Any, target: Any, source: Any) -> Any:
+    """Copy a block past the caches; the target lies at a multiple of its size."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        store = builder.store(builder.load(_block(builder, args[1]), align=4), _block(builder, args[0]), align=STREAMED)
+        store.set_metadata("nontemporal", one)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _fence(context: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@njit
+def stream(source, target, count):
+    """Copy so many bytes past the caches, to be read again only after more than these can hold; both addresses and the
+    count are multiples of a block's bytes."""
+    for byte in range(0, count, STREAMED):
+        _stream_block(target + byte, source + byte)
+
+
+@njit
+def streamed():
+    """Make what was streamed visible to other threads."""
+    _fence()
 
 
 @intrinsic
