@@ -29,7 +29,7 @@ def load(data_dir: str | None, images: int) -> sw.Dataset:
     try:
         found = sw.load("mnist", data_dir=data_dir)
         name, x, y = found.name, found.train.batch(torch.arange(images)), found.train.labels[:images]
-    except sw.DataError:
+    except sw.errors.DataError:
         name, x, y = "digits-28", digits_28(images), torch.arange(images) % 10
     return sw.Dataset.from_tensors(name, x, y, x[:100], y[:100])
 

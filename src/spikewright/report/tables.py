@@ -102,7 +102,7 @@ def conversion_table(report: Summary) -> Table:
     lines = [
         f"{what} after step   {at}",
         f"knee at T = {knee} ({100 * shown[knee - 1]:.2f} %); ANN {f.percent(report.get('ann_accuracy'))}",
-        f"* loses most; {len(report['passes'])} passes: " + "; ".join(report["passes"]),
+        "; ".join(["* loses most", *report["passes"]]),
     ]
     table.caption = Text("\n".join(lines))
     return table
