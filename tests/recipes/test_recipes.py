@@ -162,6 +162,21 @@ def predicts_the_same_when_loaded(name: str, tmp_path: Path) -> None:
     assert (loaded.steps, repr(loaded)) == (snn.steps, repr(snn))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_passes_batches_and_steps_of_0_are_refused_before_anything_runs(name: str) -> None:
+    kind = recipes.get(name)
+    counts = [f.name for f in fields(kind) if f.type == "int" and f.name.endswith(("epochs", "batch", "steps"))]
+    assert "steps" in counts
+    for field in counts:
+        if field in kind.optional:
+            assert getattr(kind(**{field: 0}), field) == 0
+        else:
+            with pytest.raises(
+                ConfigError, match=f"recipe '{name}': {field} is 0, expected a whole number of at least"
+            ):
+                kind(**{field: 0})
+
+
 def test_tssl_bp_keeps_its_paper() -> None:
     recipe = recipes.get("tssl-bp").for_data("digits")
     (phase,) = recipe.plan(sw.load("digits"))

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from spikewright.data import Dataset
-from spikewright.errors import ConfigError
+from spikewright.errors import ConfigError, whole
 from spikewright.listed import Listed
 from spikewright.phases import Phase
 
 __all__ = ["Recipe", "get", "listing", "names", "recipe"]
+
+COUNTS = ("epochs", "batch", "steps")
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Recipe:
         paper: whom it follows.
         reports: accuracies in % the paper reports, by data set.
         presets: the paper's settings for a data set where they differ from the defaults.
+        optional: passes, batches or steps that may be 0.
     """
 
     name: ClassVar[str] = ""
@@ -33,6 +36,7 @@ class Recipe:
     paper: ClassVar[str] = ""
     reports: ClassVar[dict[str, float]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    optional: ClassVar[tuple[str, ...]] = ()
 
     steps: int = field(default=5, kw_only=True)
     """Time steps T."""
@@ -43,6 +47,8 @@ class Recipe:
             value, expected = getattr(self, name), _misfit(getattr(self, name), kinds[name])
             if expected:
                 raise ConfigError(f"recipe {self.name!r}: {name} is {value!r}, expected {expected}")
+            if kinds[name] is int and name.endswith(COUNTS):  # now, not when the phase that needs it begins
+                whole(f"recipe {self.name!r}", name, value, 0 if name in self.optional else 1)
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         """The phases, in order; the network of the last one is the result."""

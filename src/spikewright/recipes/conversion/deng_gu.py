@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -32,6 +33,8 @@ class DengGu(ConversionRecipe):
     which centres the rounding of a run of exactly T' steps (`shift_steps`, by default T; read earlier it is too small).
     Soft reset, v >= v_th. The released code ends in a spiking layer for its VGG; here the last layer's mean decides.
     """
+
+    optional: ClassVar[tuple[str, ...]] = ("shift_steps",)
 
     steps: int = 32
     """Time steps T."""

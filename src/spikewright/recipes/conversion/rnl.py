@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,8 @@ class RNL(ConversionRecipe):
     and so has no gradient; here the other is the network of stage 1, kept fixed. The epoch is chosen by validation
     accuracy (the authors: by Omega within a tolerance). Conversion copies the weights: thresholds theta, unit spikes.
     """
+
+    optional: ClassVar[tuple[str, ...]] = ("shrink_epochs",)
 
     steps: int = 64
     """Time steps T."""
