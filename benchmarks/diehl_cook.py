@@ -1,7 +1,7 @@
 """Diehl & Cook's network, 784-400: images a second in training and in inference, one image at a time, one thread.
 
-Ours is what `spikewright train diehl-cook` runs: 350 ms + 150 ms of rest in steps of 0.5 ms, conductances, triplet
-rule, sequential; `ours-pairs` what BindsNET's `DiehlAndCook2015` runs: 250 steps of 1 ms, cells driven by jumps, pair
+Ours is what `spikewright train diehl-cook --rule triplet` runs: 350 ms + 150 ms of rest, steps of 0.5 ms, conductances,
+triplet rule, sequential; `ours-pairs` what BindsNET's `DiehlAndCook2015` runs: 250 steps of 1 ms, cells driven by jumps, pair
 rule (but inhibition from cell to cell, no second layer). Brian2 has the equations of ours, without rest in inference:
 `brian.py`, in an environment of its own.
 """
@@ -36,7 +36,7 @@ def ours(row: str, learn: bool) -> Job:
     x = digits_28(IMAGES)
     data = Dataset.from_tensors("digits-28", x, torch.arange(IMAGES) % 10, x, torch.arange(IMAGES) % 10)
     if row == "ours":
-        recipe, h, rest = recipes.get("diehl-cook")(neurons=NEURONS), 0.5, 300
+        recipe, h, rest = recipes.get("diehl-cook")(neurons=NEURONS, rule="triplet"), 0.5, 300
     else:  # one field that is the whole image
         one_field = {"kernels": NEURONS, "kernel": 28, "stride": 1, "crop": 0}
         recipe, h, rest = recipes.get("lc-snn")(**one_field, inhibition=120.0, norm=0.1), 1.0, -1
