@@ -1,9 +1,9 @@
 """Diehl & Cook's network, 784-400: images a second in training and in inference, one image at a time, one thread.
 
-Ours is what `spikewright train diehl-cook --rule triplet` runs: 350 ms + 150 ms of rest, steps of 0.5 ms, conductances,
-triplet rule, sequential; `ours-pairs` what BindsNET's `DiehlAndCook2015` runs: 250 steps of 1 ms, cells driven by jumps, pair
-rule (but inhibition from cell to cell, no second layer). Brian2 has the equations of ours, without rest in inference:
-`brian.py`, in an environment of its own.
+Ours is what `spikewright train diehl-cook --rule triplet` runs: 350 ms + 150 ms of rest in steps of 0.5 ms,
+conductances, sequential; `ours-pairs` what BindsNET's `DiehlAndCook2015` runs: 250 steps of 1 ms, cells driven by
+jumps, pair rule (but inhibition from cell to cell, no second layer). Brian2 has the equations of ours, without rest in
+inference: `brian.py`, in an environment of its own.
 """
 
 from argparse import Namespace
