@@ -6,6 +6,7 @@ Only `Temporal` modules (neurons, synapse filters, ...) see time. During a forwa
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar, Token
@@ -129,7 +130,7 @@ class Clock:
 
 def finite(x: Tensor) -> bool:
     """Whether all of x is finite; one pass over memory when it is (a sum keeps NaN and infinity)."""
-    return bool(x.detach().sum().isfinite()) or bool(x.isfinite().all())
+    return math.isfinite(x.detach().sum()) or bool(x.isfinite().all())
 
 
 def _tensors(state: State) -> list[Tensor]:

@@ -71,10 +71,21 @@ def integrate_and_fire(
         return None
     v0, age0 = (*(state or ()), None, None)[:2]
     fixed = (float(v_init), float(keep), float(not reset.detach), tuple(formula.values(surrogate)))
-    s, v, age = _IntegrateAndFire.apply(row, v0, age0, decay, gain, v_th, shift, steps, engine, kind, fixed)
+    told = _numbers((decay, gain, v_th, shift), fixed)
+    if differentiable:
+        s, v, age = _IntegrateAndFire.apply(row, v0, age0, decay, gain, v_th, shift, steps, engine, kind, told)
+    else:
+        s, v, age = engine.forward(kind, told, steps, row, v0, age0)
     if pool != pool_here:
         s = pooled(s, pool)
     return s, (v,) if age is None else (v, age)
+
+
+def _numbers(varied: tuple[Any, ...], fixed: tuple[float, float, float, tuple[float, ...]]) -> Numbers:
+    """What a kernel is told: decay, gain, threshold, shift; first membrane, keep, attached, the surrogate's own."""
+    decay, gain, v_th, shift = map(_number, varied)
+    v_init, keep, attached, own = fixed
+    return Numbers(decay, gain, v_th, v_init, keep, shift, attached, NEVER, *own)
 
 
 class _IntegrateAndFire(torch.autograd.Function):
@@ -93,11 +104,8 @@ class _IntegrateAndFire(torch.autograd.Function):
         steps: int,
         engine: Any,
         kind: Kind,
-        fixed: tuple[float, float, float, tuple[float, ...]],
+        numbers: Numbers,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        v_init, keep, attached, own = fixed
-        decay_, gain_, v_th_, shift_ = map(_number, (decay, gain, v_th, shift))
-        numbers = Numbers(decay_, gain_, v_th_, v_init, keep, shift_, attached, NEVER, *own)
         s, v, age = engine.forward(kind, numbers, steps, x, v0, age0)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, v0, age0)
@@ -167,7 +175,9 @@ def _speaks_for_itself(reset: Reset) -> bool:
 
 def _number(value: float | Tensor) -> float | Tensor:
     """A tensor on a GPU stays there: to ask for its value would wait for all work before it."""
-    return value.detach() if isinstance(value, Tensor) and value.is_cuda else float(value)
+    if isinstance(value, Tensor):
+        value = value.detach()
+    return value if isinstance(value, Tensor) and value.is_cuda else float(value)
 
 
 def _needs_grad(value: Any) -> bool:
