@@ -23,6 +23,7 @@ from spikewright.snn import SNN
 __all__ = ["ReadoutFitter"]
 
 PASSES = 50  # of a linear SVM over thousands of features: it does not get better afterwards, only slower
+FREE = 100.0  # of a linear SVM's intercept: the larger, the less of it a small C takes away
 
 
 class ReadoutFitter:
@@ -111,7 +112,9 @@ class ReadoutFitter:
             return
         rows = csr_array(x, dtype=np.float64) if x.dtype == np.uint8 else x.astype(np.float64)
         dual = rows.shape[1] > 2000  # passes over the samples; with few features Newton's method converges at once
-        machine = LinearSVC(C=self.c, dual=dual, max_iter=PASSES if dual else 1000, random_state=self.seed).fit(rows, y)
+        most = PASSES if dual else 1000
+        settings = {"dual": dual, "max_iter": most, "random_state": self.seed, "intercept_scaling": FREE}
+        machine = LinearSVC(C=self.c, **settings).fit(rows, y)
         linear_svm(self.machine, machine)
 
 

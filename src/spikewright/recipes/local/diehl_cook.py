@@ -32,7 +32,7 @@ RULES = {
 @recipe(
     paper="Diehl & Cook 2015",
     reports={"mnist": 95.0},
-    presets={"digits": {"neurons": 80, "steps": 300, "epochs": 3, "intensity": 12.0}},
+    presets={"digits": {"rule": "triplet", "neurons": 80, "steps": 300, "epochs": 3, "intensity": 12.0}},
 )
 @dataclass
 class DiehlCook(Recipe):
