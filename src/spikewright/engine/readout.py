@@ -112,9 +112,8 @@ class ReadoutFitter:
             return
         rows = csr_array(x, dtype=np.float64) if x.dtype == np.uint8 else x.astype(np.float64)
         dual = rows.shape[1] > 2000  # passes over the samples; with few features Newton's method converges at once
-        most = PASSES if dual else 1000
-        settings = {"dual": dual, "max_iter": most, "random_state": self.seed, "intercept_scaling": FREE}
-        machine = LinearSVC(C=self.c, **settings).fit(rows, y)
+        own = {"max_iter": PASSES} if dual else {"max_iter": 1000, "intercept_scaling": FREE}
+        machine = LinearSVC(C=self.c, dual=dual, random_state=self.seed, **own).fit(rows, y)
         linear_svm(self.machine, machine)
 
 
