@@ -93,14 +93,16 @@ def run(
     process.start()
     send.close()
     try:
-        value, out, err = receive.recv() if receive.poll(120) else (None, "", "nothing after 120 s")
+        code, value, out, err = receive.recv() if receive.poll(120) else (None, None, "", "nothing after 120 s")
     except EOFError:
-        value, out, err = None, "", ""
+        code, value, out, err = None, None, "", ""
     process.join(10)
     if process.is_alive():
         process.kill()
         process.join()
-    return Outcome(process.exitcode or 0, value, out, err)
+    if code is None:  # a child that came to its end says its code itself: the server sometimes loses it, and says 255
+        code = process.exitcode or 0
+    return Outcome(code, value, out, err)
 
 
 _serving = threading.Lock()
@@ -139,7 +141,7 @@ def _child(send: Any, at: int | None, do: str, action: Callable[..., Any], argum
         value, code = f"{type(error).__name__}: {error}", 99
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    send.send((value, *(os.pread(file, 1 << 20, 0).decode() for file in files)))
+    send.send((code, value, *(os.pread(file, 1 << 20, 0).decode() for file in files)))
     os._exit(code)
 
 
