@@ -9,10 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
-from numbers import Real
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any, SupportsFloat, TypeVar
 
 __all__ = [
     "BusyError",
@@ -83,7 +80,7 @@ def expect(owner: str, name: str, value: Any, kind: type[T]) -> T:
 def positive(owner: str, name: str, value: Any, what: str = "number", *, unit: str = "", zero: bool = False) -> Any:
     """`value` if it is finite and above 0 (or 0, if `zero` is allowed); a ConfigError that says what `owner` wants if
     not."""
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
     if not (0 < number < math.inf or (zero and number == 0)):
         bound = f"{'of at least' if zero else 'above'} 0 {unit}".rstrip()
         raise ConfigError(f"{owner}: {name} is {value!r}, expected a finite {what} {bound}")
@@ -92,11 +89,11 @@ def positive(owner: str, name: str, value: Any, what: str = "number", *, unit: s
 
 def whole(owner: str, name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
     """`value` if it is a whole number from `least` to `most`; a ConfigError that says what `owner` wants if not."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         limit = f" and at most {most:,}" if most < math.inf else ""
         named = f"{owner}: {name}" if owner else name
         raise ConfigError(f"{named} is {value!r}, expected a whole number of at least {least}{limit}")
-    return int(value)
+    return value
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> ConfigError:

@@ -76,7 +76,7 @@ class SNN(nn.Module):
     def __init__(self, body: nn.Module, steps: int, encode: Encoder | None = None, readout: Readout | None = None):
         super().__init__()
         self.body = expect("SNN", "body", body, nn.Module)
-        self.steps = whole("", "steps", steps)
+        self.steps = _count(steps)
         self.encode = expect("SNN", "encode", Direct() if encode is None else encode, Encoder)
         self.readout = expect("SNN", "readout", Rate() if readout is None else readout, Readout)
         self._check_signals()
@@ -108,7 +108,7 @@ class SNN(nn.Module):
 
         Raises ConfigError for `recompute` with what needs all steps at once: batch norm in training, TSSL-BP's neuron.
         """
-        steps = self.steps if steps is None else whole("", "steps", steps)
+        steps = self.steps if steps is None else _count(steps)
         x, seed = self._input(x), _seed(generator)
         if self.timed or not (recompute and torch.is_grad_enabled()):
             return self._advance(x, steps, steps, seed, _Carry())
@@ -135,8 +135,8 @@ class SNN(nn.Module):
         self, x: Tensor, *, steps: int | None = None, chunk: int | None = None, generator: torch.Generator | None = None
     ) -> Iterator[Tensor]:
         """The same chunk by chunk, [chunk, B, C] each: for runs so long that even their scores are too many to keep."""
-        steps = self.steps if steps is None else whole("", "steps", steps)
-        chunk = steps if chunk is None else whole("", "chunk", chunk)
+        steps = self.steps if steps is None else _count(steps)
+        chunk = steps if chunk is None else _count(chunk, "chunk")
         x, seed, carry = self._input(x), _seed(generator), _Carry()
         for t in range(0, steps, chunk):
             with torch.no_grad():
@@ -150,7 +150,7 @@ class SNN(nn.Module):
     @torch.no_grad()
     def predict(self, images: Tensor | np.ndarray, batch: int = 256) -> Tensor:
         """Classes of images [B, C, H, W], float in 0..1 or uint8 in 0..255: int64 [B], the first of equal scores."""
-        batch = whole("", "batch", batch)
+        batch = _count(batch, "batch")
         like = next((p for p in self.parameters() if p.is_floating_point()), torch.empty(0))
         try:
             x = torch.as_tensor(images)
@@ -313,9 +313,14 @@ class Stream:
     @torch.no_grad()
     def block(self, x: Tensor, steps: int = 1) -> Tensor:
         """The same with the scores after each of these steps: [steps, B, C]."""
-        steps = whole("", "steps", steps)
+        steps = _count(steps)
         x = self.snn._input(x)
         return self.snn._advance(x, steps, self.snn.steps, self._seed, self._carry, streaming=True).scores
+
+
+def _count(value: Any, name: str = "steps") -> int:
+    """A whole number of at least 1, of NumPy's types too."""
+    return whole("", name, int(value) if isinstance(value, np.integer) else value)
 
 
 @contextmanager

@@ -8,12 +8,7 @@ from torch import Tensor
 
 from spikewright.errors import ConfigError, DataError
 
-__all__ = [
-    "Direct",
-    "Encoder",
-    "Frames",
-    "expect_unit",
-]
+__all__ = ["Direct", "Encoder", "Frames", "expect_unit"]
 
 
 class Encoder:

@@ -13,10 +13,7 @@ from spikewright.encode.latency import Latency
 from spikewright.errors import ConfigError, positive, whole
 from spikewright.kernels import raised
 
-__all__ = [
-    "Burst",
-    "BurstWeights",
-]
+__all__ = ["Burst", "BurstWeights"]
 
 
 @dataclass(frozen=True)

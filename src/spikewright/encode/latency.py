@@ -14,14 +14,7 @@ from spikewright.fronts import Front
 from spikewright.kernels import raised
 from spikewright.times.signal import raster
 
-__all__ = [
-    "Latency",
-    "LinearLatency",
-    "LogLatency",
-    "RampLatency",
-    "RankOrder",
-    "TwoTimes",
-]
+__all__ = ["Latency", "LinearLatency", "LogLatency", "RampLatency", "RankOrder", "TwoTimes"]
 
 
 class Latency(Encoder):

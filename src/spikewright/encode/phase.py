@@ -12,10 +12,7 @@ from spikewright.encode.base import Encoder, expect_unit
 from spikewright.errors import ConfigError, whole
 from spikewright.kernels import raised
 
-__all__ = [
-    "FiringPhase",
-    "WeightedPhase",
-]
+__all__ = ["FiringPhase", "WeightedPhase"]
 
 
 @dataclass(frozen=True)

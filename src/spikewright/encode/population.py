@@ -11,9 +11,7 @@ from torch import Tensor
 from spikewright.encode.latency import Latency
 from spikewright.errors import ConfigError, positive, whole
 
-__all__ = [
-    "Population",
-]
+__all__ = ["Population"]
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,7 @@ from spikewright.encode.base import Encoder, expect_unit
 from spikewright.errors import ConfigError, expect
 from spikewright.events import bernoulli
 
-__all__ = [
-    "Bernoulli",
-    "Normalized",
-    "Poisson",
-]
+__all__ = ["Bernoulli", "Normalized", "Poisson"]
 
 
 @dataclass(frozen=True)

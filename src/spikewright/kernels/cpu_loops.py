@@ -47,6 +47,17 @@ def _fires(u, v_th):
     return over > float32(0) if STRICT else over >= float32(0)
 
 
+@njit
+def _step(x, v, s, one, decay, gain, v_th, keep, shift):
+    """One step of all neurons of a tile: a spike is `one`, of the kind of `s`."""
+    none = one - one
+    for i in range(len(v)):
+        u = decay * v[i] + gain * x[i]
+        fired = _fires(u, v_th)
+        v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
+        s[i] = one if fired else none
+
+
 def forward(address):
     """Spikes and last states."""
     call = carray(address, 1)[0]
@@ -79,19 +90,9 @@ def forward(address):
                     u = decay * v[i] + gain * x[i]
                     age[i] = float32(0) if _fires(u, v_th) else age[i] + float32(1)
             if half:
-                bits = at(row, n, uint16)
-                for i in range(n):
-                    u = decay * v[i] + gain * x[i]
-                    fired = _fires(u, v_th)
-                    v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
-                    bits[i] = ONE if fired else uint16(0)
+                _step(x, v, at(row, n, uint16), ONE, decay, gain, v_th, keep, shift)
             else:
-                s = at(row, n, float32)
-                for i in range(n):
-                    u = decay * v[i] + gain * x[i]
-                    fired = _fires(u, v_th)
-                    v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
-                    s[i] = float32(1) if fired else float32(0)
+                _step(x, v, at(row, n, float32), float32(1), decay, gain, v_th, keep, shift)
             if call.pool:
                 hand_on(call, row, n, mine + 4 * line, target)
             elif not in_place:

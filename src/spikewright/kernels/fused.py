@@ -176,8 +176,8 @@ def _speaks_for_itself(reset: Reset) -> bool:
 def _number(value: float | Tensor) -> float | Tensor:
     """A tensor on a GPU stays there: to ask for its value would wait for all work before it."""
     if isinstance(value, Tensor):
-        value = value.detach()
-    return value if isinstance(value, Tensor) and value.is_cuda else float(value)
+        return value.detach() if value.is_cuda else value.item()
+    return float(value)
 
 
 def _needs_grad(value: Any) -> bool:

@@ -98,7 +98,9 @@ def _stream_block(context: Any, target: Any, source: Any) -> Any:
 
 
 @intrinsic
-def _fence(context: Any) -> Any:
+def streamed(context: Any) -> Any:
+    """Make what was streamed visible to other threads."""
+
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.fence("seq_cst")
         return context.get_dummy_value()
@@ -112,12 +114,6 @@ def stream(source, target, count):
     count are multiples of a block's bytes."""
     for byte in range(0, count, STREAMED):
         _stream_block(target + byte, source + byte)
-
-
-@njit
-def streamed():
-    """Make what was streamed visible to other threads."""
-    _fence()
 
 
 @intrinsic
