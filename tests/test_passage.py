@@ -177,10 +177,10 @@ class SeenLIF(LIF):
         super().__init__(*args, **more)
         self.pooled, self.currents = [], []
 
-    def run(self, current, state=None, pool=0):
+    def run(self, current, state=None, pool=0, keep=True):
         self.pooled.append(pool)
         self.currents.append(current)
-        return super().run(current, state, pool)
+        return super().run(current, state, pool, keep)
 
 
 # ---- the same result
@@ -504,9 +504,9 @@ def test_under_autocast_spikes_are_bfloat16_and_scores_and_the_constant_stem_flo
     body = weighted(make, F32)
     snn, x = SNN(body, STEPS), constant(BATCH, 1, 8, 8, dtype=F32)[0]
     stem = []
-    body[1].run = lambda current, state=None, pool=0: (
+    body[1].run = lambda current, state=None, **how: (
         stem.append(current),
-        SeenLIF.run(body[1], current, state, pool),
+        SeenLIF.run(body[1], current, state, **how),
     )[1]
     with torch.no_grad(), torch.autocast("cpu", BF16):
         run = snn.run(x)

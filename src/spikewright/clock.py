@@ -94,7 +94,11 @@ class Clock:
         if module.draws and key not in self._start:  # later blocks find what they need in the state
             self._draws += 1
             how["keys"] = None if self._keys is None else seeded(self._keys(), self._draws)
+        if module.forgets:
+            how["keep"] = self._keep
         out, state = module.run(block, self._start.get(key), **how)
+        if isinstance(state, bool):
+            self._finite.append((module, state))
         for part in _tensors(state):
             if part.is_floating_point():  # a GPU is not asked to stop and answer for every layer
                 self._finite.append((module, part.isfinite().all() if part.is_cuda else finite(part)))
@@ -136,20 +140,22 @@ def finite(x: Tensor) -> bool:
 def _tensors(state: State) -> list[Tensor]:
     if isinstance(state, Tensor):
         return [state]
-    return [t for part in state or () for t in _tensors(part)]
+    return [t for part in state for t in _tensors(part)] if isinstance(state, tuple) else []
 
 
 class Temporal(nn.Module):
     """A module that sees time. Subclasses write `run`; everything else comes from the clock.
 
     `spikes` says whether what it hands on are spikes (for counting operations and for `arch`); `pools` whether `run`
-    takes `pool=k`, to hand on means over windows of k x k spikes; `draws` whether it takes `keys=`, numbers [B] that
-    make what it draws at random its own, a function of the seed, the sample and its place in the network;
+    takes `pool=k`, to hand on means over windows of k x k spikes; `forgets` whether it takes `keep=False`, when it may
+    hand back whether its last state is finite instead of that state; `draws` whether it takes `keys=`, numbers [B]
+    that make what it draws at random its own, a function of the seed, the sample and its place in the network;
     `state_differentiable` whether gradients flow through a state handed in.
     """
 
     spikes = False
     pools = False
+    forgets = False
     draws = False
     state_differentiable = True
 

@@ -19,9 +19,11 @@ from torch import nn
 
 from spikewright import kernels
 from spikewright import surrogate as sg
+from spikewright.clock import Clock
 from spikewright.errors import NumericError
 from spikewright.kernels import cpu, formula, fused, machine, reference
 from spikewright.neurons import LIF, PLIF, Factor, HardReset, NoReset, Reset, Subtract
+from spikewright.passage import passage
 from spikewright.snn import SNN
 
 BF16 = torch.bfloat16
@@ -286,6 +288,15 @@ def test_pools_of_contiguous_images(pool):
     x = images(5, 2, 3, 7, 6).contiguous()
     compare(x, state_for(x), pool=pool)
     compare(x.to(BF16), pool=pool, rel=0.01)
+
+
+@pytest.mark.parametrize("pool", [15, 16])
+def test_pools_as_wide_as_counts_of_a_byte_allow_and_wider(pool):
+    """All 225 neurons of a window may fire at once; 256 would be too many."""
+    x = images(3, 2, 3, 17, 33)
+    x[1] = 5.0
+    s, _, _ = compare(x, pool=pool)
+    assert (s[1] == 1).all()
 
 
 def test_a_pool_wider_than_the_image_fails_as_torchs():
@@ -695,7 +706,7 @@ def test_an_engine_that_cannot_be_loaded_is_told_once(monkeypatch, fresh):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @RESET
-def test_a_current_that_is_not_finite_leaves_a_nan(reset, bad):
+def test_a_current_that_is_not_finite_leaves_its_mark(reset, bad):
     x = current(7, 3, 21)
     x[2, 1, 4] = x[6, 2, 0] = x[0, 0, 20] = bad
     wanted = torch.zeros(3, 21, dtype=torch.bool)
@@ -705,7 +716,36 @@ def test_a_current_that_is_not_finite_leaves_a_nan(reset, bad):
             with torch.no_grad():
                 s, left = way(x, None, pool=0, dtype=F32, **SETTINGS | {"reset": reset, "surrogate": surrogate})
             assert_active(s)
-            assert torch.equal(left[0].isnan(), wanted) and left[0][~wanted].isfinite().all()
+            assert torch.equal(~left[0].isfinite(), wanted)
+
+
+@pytest.mark.parametrize("surrogate", [sg.ATan(), sg.STDB()], ids=cases.short)
+@pytest.mark.parametrize("pool", [0, 2])
+def test_a_state_that_nobody_keeps_is_told_to_be_finite_or_not(surrogate, pool, threads):
+    how = SETTINGS | {"pool": pool, "dtype": F32, "surrogate": surrogate}
+    x = images(7, 3, 17, 5, 5).requires_grad_()
+    kept, _ = fused.integrate_and_fire(x, None, **how)
+    s, fine = fused.integrate_and_fire(x, None, keep=False, **how)
+    assert_active(s)
+    assert fine is True and torch.equal(s, kept)
+    weight = weights(s, 1)
+    for gradients in zip(*(torch.autograd.grad((out * weight).sum(), x) for out in (s, kept)), strict=True):
+        assert torch.equal(*gradients)
+    for place in ((2, 0, 0, 0, 0), (6, 2, 16, 4, 4), (0, 1, 5, 4, 0)):  # the last two: where no window of the pool is
+        for bad in (float("nan"), float("inf"), float("-inf")):
+            spoilt = x.detach().clone(memory_format=torch.preserve_format)
+            spoilt[place] = bad
+            assert fused.integrate_and_fire(spoilt, None, keep=False, **how)[1] is False
+
+
+def test_the_last_block_of_a_run_keeps_no_state():
+    body = nn.Sequential(nn.Linear(6, 8), LIF(v_th=0.1))
+    x = torch.rand(4, 3, 6)
+    for keep in (True, False):
+        clock = Clock(4, root=body, keep=keep)
+        assert_active(passage(body, x, clock))
+        clock.check()
+        assert len(clock.left) == keep
 
 
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)

@@ -31,7 +31,7 @@ from spikewright.kernels.plan import Gradients, Kind, Numbers
 __all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
 
 DTYPES = (torch.float32, torch.bfloat16)
-POOLS = True
+POOLS = 15  # the widest pool: the spikes of a window are counted in a byte
 ALONE = 16_384  # neuron-steps below which waking the other threads costs more than they bring
 WIDEST = 2048  # neurons in a tile
 PAST = 1 << 25  # bytes written above which they go past the caches: these hold no more until somebody reads them
@@ -51,18 +51,19 @@ def prepare(kind: Kind, gradients: bool) -> None:
 
 
 def forward(
-    kind: Kind, numbers: Numbers, steps: int, x: Tensor, v0: Tensor | None, age0: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run all steps: x [T, B, ...], or [1, B, ...] for a constant current, rows dense -> (spikes, membrane, age)."""
+    kind: Kind, numbers: Numbers, steps: int, x: Tensor, v0: Tensor | None, age0: Tensor | None, keep: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, bool]:
+    """Run all steps: x [T, B, ...], or [1, B, ...] for a constant current, rows dense -> (spikes, membrane, age,
+    whether all membranes are finite); without `keep` no membrane and age are written."""
     row = x[0]
     s = _output(kind, steps, row)
-    v = torch.empty_like(row, dtype=torch.float32)
-    age = torch.empty_like(v) if kind.timed else None
+    v = torch.empty_like(row, dtype=torch.float32) if keep else None
+    age = torch.empty_like(row, dtype=torch.float32) if keep and kind.timed else None
     call = _call(kind, numbers, x, v0, age0, s)
-    call.s, call.v, call.age = s.data_ptr(), v.data_ptr(), _address(age)
+    call.s, call.v, call.age = s.data_ptr(), _address(v), _address(age)
     call.past = s.nbytes >= PAST
     _run(_forward(kind), call, _tiled(call, kind, row.shape, WIDEST), 5)
-    return s, v, age
+    return s, v, age, call.strange == 0
 
 
 def backward(

@@ -22,10 +22,22 @@ from __future__ import annotations
 
 from math import sqrt  # noqa: F401  (formulas use it)
 
-from numba import carray, float32, float64, njit, uint16
+from numba import carray, float32, float64, njit, uint8, uint16
 
-from spikewright.kernels.cpu_rows import SLOT, TAKEN, copied, extent, filled, hand_on, leave, read, taken_back
-from spikewright.kernels.machine import ONE, STREAMED, add_one, at, exp, fetch, stream, streamed  # noqa: F401
+from spikewright.kernels.cpu_rows import (
+    SLOT,
+    STRANGE,
+    TAKEN,
+    all_finite,
+    copied,
+    extent,
+    filled,
+    hand_on,
+    leave,
+    read,
+    taken_back,
+)
+from spikewright.kernels.machine import add_one, at, exp, fetch, streamed, widened  # noqa: F401
 
 # --- one kind of neuron
 STRICT = False
@@ -43,63 +55,62 @@ def slope(x, v_th, age, a, b, c, d):
 
 @njit
 def _fires(u, v_th):
-    over = u - v_th
-    return over > float32(0) if STRICT else over >= float32(0)
+    return u > v_th if STRICT else u >= v_th
 
 
 @njit
-def _step(x, v, s, one, decay, gain, v_th, keep, shift):
-    """One step of all neurons of a tile: a spike is `one`, of the kind of `s`."""
-    none = one - one
-    for i in range(len(v)):
-        u = decay * v[i] + gain * x[i]
+def _step(x, v, age, counts, decay, gain, v_th, keep, shift):
+    """One step of neurons: adds 1 to the count of each that fires."""
+    for i in range(len(counts)):
+        u = decay * v[i] + gain * widened(x[i])
         fired = _fires(u, v_th)
-        v[i] = (keep * u + shift if fired else u) + float32(0) * x[i]
-        s[i] = one if fired else none
+        v[i] = keep * u + shift if fired else u
+        counts[i] += uint8(1) if fired else uint8(0)
+        if TIMED:
+            age[i] = float32(0) if fired else age[i] + float32(1)
 
 
 def forward(address):
-    """Spikes and last states."""
+    """Spikes and, where asked for, last states; counts the tiles that end with a membrane that is not finite."""
     call = carray(address, 1)[0]
     decay, gain, v_th = call.decay, call.gain, float32(call.v_th)
     keep, shift = call.keep, call.shift
-    line = 4 * call.width
     mine = call.scratch + 4 * call.per_thread * add_one(call.here + SLOT)
-    half = call.s_bytes == 2 and call.pool == 0
+    ages, counts, spare = mine + 4 * call.width, mine + 8 * call.width, mine + 12 * call.width
     while True:
         tile = add_one(call.here + TAKEN)
         if tile >= call.tiles:
             break
         lo, n, out_lo, outs = extent(call, tile)
-        v = at(mine, n, float32)
+        line = call.across * call.channels if call.pool else n
+        v, age = at(mine, n, float32), at(ages, n, float32)
         copied(call.v0 + 4 * lo if call.v0 else 0, v, call.v_init)
         if TIMED:
-            age = at(mine + line, n, float32)
             copied(call.age0 + 4 * lo if call.age0 else 0, age, call.never)
         for t in range(call.steps):
-            if t + 1 < call.steps:
-                fetch(call.x + call.x_bytes * ((t + 1) * call.x_step + lo), n * call.x_bytes)
-                if not call.past:
-                    fetch(call.s + call.s_bytes * ((t + 1) * call.s_step + out_lo), outs * call.s_bytes)
-            x = at(read(call.x + call.x_bytes * (t * call.x_step + lo), n, call.x_bytes, mine + 2 * line), n, float32)
+            source = call.x + call.x_bytes * (t * call.x_step + lo)
             target = call.s + call.s_bytes * (t * call.s_step + out_lo)
-            in_place = not call.pool and (not call.past or (target | n * call.s_bytes) % STREAMED)
-            row = target if in_place else mine + 3 * line
-            if TIMED:
-                for i in range(n):
-                    u = decay * v[i] + gain * x[i]
-                    age[i] = float32(0) if _fires(u, v_th) else age[i] + float32(1)
-            if half:
-                _step(x, v, at(row, n, uint16), ONE, decay, gain, v_th, keep, shift)
-            else:
-                _step(x, v, at(row, n, float32), float32(1), decay, gain, v_th, keep, shift)
-            if call.pool:
-                hand_on(call, row, n, mine + 4 * line, target)
-            elif not in_place:
-                stream(row, target, n * call.s_bytes)
-        copied(mine, at(call.v + 4 * lo, n, float32), float32(0))
-        if TIMED:
-            copied(mine + line, at(call.age + 4 * lo, n, float32), float32(0))
+            if t + 1 < call.steps:
+                if call.x_step:
+                    fetch(source + call.x_bytes * call.x_step, n * call.x_bytes)
+                if not call.past:
+                    fetch(target + call.s_bytes * call.s_step, outs * call.s_bytes)
+            filled(at(counts, line, uint8), uint8(0))
+            for i in range(0, n, line):  # the lines of a window add up; below the last window none are handed on
+                spikes = at(counts if i < call.pool * line else counts + i, line, uint8)
+                if call.x_bytes == 4:
+                    x = at(source + 4 * i, line, float32)
+                    _step(x, v[i:], age[i:], spikes, decay, gain, v_th, keep, shift)
+                else:
+                    bits = at(source + 2 * i, line, uint16)
+                    _step(bits, v[i:], age[i:], spikes, decay, gain, v_th, keep, shift)
+            hand_on(call, counts, outs, target, spare)
+        if not all_finite(v):
+            add_one(call.here + STRANGE)
+        if call.v:
+            copied(mine, at(call.v + 4 * lo, n, float32), float32(0))
+        if TIMED and call.age:
+            copied(ages, at(call.age + 4 * lo, n, float32), float32(0))
     streamed()
 
 

@@ -1,7 +1,7 @@
 """What the loops of `cpu_loops` do that no kind of neuron changes: a call's record, its tiles, rows in and rows out.
 
-Rows are float32 inside the loops. A float32 row in memory is used where it lies; a bfloat16 one passes through scratch,
-and so do spikes that leave as means over windows.
+Membranes and gradients are float32 inside the loops; a bfloat16 row of gradients passes through scratch. Spikes are
+counts of one byte, and become floats only on their way out, as means over windows where a call pools.
 """
 
 # mypy: ignore-errors
@@ -12,16 +12,29 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-from numba import float32, from_dtype, njit, uint16, void
+from numba import float32, from_dtype, njit, uint8, uint16, uint32, void
 from numba.types import CPointer
 
-from spikewright.kernels.machine import BLOCK, STREAMED, add_block, at, bf16, copy_block, from_bf16, stream
+from spikewright.kernels.machine import (
+    BLOCK,
+    EXPONENT,
+    STREAMED,
+    add_counts,
+    at,
+    bf16,
+    bits_of,
+    copy_block,
+    from_bf16,
+    stream,
+)
 
 __all__ = [
     "SIGNATURE",
     "SLOT",
+    "STRANGE",
     "TAKEN",
     "Call",
+    "all_finite",
     "copied",
     "extent",
     "filled",
@@ -31,9 +44,8 @@ __all__ = [
     "taken_back",
 ]
 
-_COUNTS = (
-    "steps neurons width tiles x_step s_step x_bytes s_bytes per_thread pool height across channels past taken slot"
-)
+_COUNTS = "steps neurons width tiles x_step s_step x_bytes s_bytes per_thread pool height across channels past"
+_SHARED = "taken slot strange"
 _ADDRESSES = "here x v0 age0 s v age g gv dx dv0 sums scratch"
 _NUMBERS = "decay gain v_init keep shift attached never"
 
@@ -41,18 +53,18 @@ _NUMBERS = "decay gain v_init keep shift attached never"
 class Call(ctypes.Structure):
     """One call: how much (counts, in elements), where (addresses; 0 for none), and the neuron's numbers.
 
-    Threads share the counters `taken` and `slot`, which begin at 0; 2 bytes an element are bfloat16, 4 float32; `a` to
-    `d` are the surrogate's own numbers.
+    Threads share the counters `taken`, `slot` and `strange`, which begin at 0; 2 bytes an element are bfloat16, 4
+    float32; `a` to `d` are the surrogate's own numbers.
     """
 
     _fields_ = (
-        [(name, ctypes.c_int64) for name in f"{_COUNTS} {_ADDRESSES}".split()]
+        [(name, ctypes.c_int64) for name in f"{_COUNTS} {_SHARED} {_ADDRESSES}".split()]
         + [(name, ctypes.c_float) for name in _NUMBERS.split()]
         + [(name, ctypes.c_double) for name in ["v_th", "a", "b", "c", "d"]]
     )
 
 
-TAKEN, SLOT = Call.taken.offset, Call.slot.offset
+TAKEN, SLOT, STRANGE = Call.taken.offset, Call.slot.offset, Call.strange.offset
 SIGNATURE = void(CPointer(from_dtype(np.dtype(Call))))
 
 
@@ -128,37 +140,62 @@ def read(source, n, bytes_each, scratch):
     return scratch
 
 
-@njit(error_model="numpy")  # Python's would look for a division by zero at every element
-def hand_on(call, row, n, means, target):
-    """Bring a row of n spikes in scratch to its place as means over windows. Overwrites it.
+@njit
+def all_finite(row):
+    """Whether there is neither NaN nor infinity in a row."""
+    most = uint32(0)
+    for i in range(len(row)):
+        most = max(most, bits_of(row[i]) & EXPONENT)
+    return most < EXPONENT
 
-    Pixels are added in whole blocks: what runs over the end of one is written again by the next, and the last may run
-    over by a block at most.
+
+@njit
+def hand_on(call, counts, n, target, spare):
+    """Bring n counts of spikes to their place: where a call pools, as means over windows.
+
+    There the counts are sums over the lines of a band, and columns are added here.
     """
-    channels, pool, line = call.channels, call.pool, call.across * call.channels
-    first = at(row, line, float32)
-    for k in range(1, pool):
-        other = at(row + 4 * k * line, line, float32)
-        for i in range(line):
-            first[i] += other[i]
-    columns = call.across // pool
-    for column in range(columns):
-        for c in range(0, channels, BLOCK):
-            mean = means + 4 * (column * channels + c)
-            pixel = row + 4 * (column * pool * channels + c)
-            add_block(mean, pixel, pixel + 4 * channels)
-            for k in range(2, pool):
-                add_block(mean, mean, pixel + 4 * k * channels)
-    sums = at(means, columns * channels, float32)
-    area = float32(pool * pool)
+    if call.pool:
+        _add_columns(call, counts, spare)
+        counts = spare
+        spare += n + BLOCK
+    past = call.past and (target | n * call.s_bytes) % STREAMED == 0
+    place = -(-spare // STREAMED) * STREAMED if past else target
+    found = at(counts, n, uint8)
+    area = max(call.pool * call.pool, 1)
+    share, exact = 1.0 / area, area & (area - 1) == 0  # to multiply by a power of 2 leaves nothing to round
     if call.s_bytes == 4:
-        out = at(target, len(sums), float32)
-        for i in range(len(sums)):
-            out[i] = sums[i] / area
+        out = at(place, n, float32)
+        if exact:
+            for i in range(n):
+                out[i] = float32(found[i]) * float32(share)
+        else:
+            for i in range(n):
+                out[i] = found[i] * share  # in float64: rounded to what the quotient is rounded to
     else:
-        for i in range(len(sums)):
-            sums[i] /= area
-        narrow(sums, target)
+        bits = at(place, n, uint16)
+        if exact:
+            for i in range(n):
+                bits[i] = bits_of(float32(found[i]) * float32(share)) >> uint32(16)
+        else:
+            for i in range(n):
+                bits[i] = bf16(float32(found[i] * share))
+    if past:
+        stream(place, target, n * call.s_bytes)
+
+
+@njit
+def _add_columns(call, counts, sums):
+    """Add up the counts of the pixels of each window, in whole blocks: what runs over the end of a pixel is written
+    again by the next, and the last may run over by a block at most."""
+    channels, pool = call.channels, call.pool
+    for column in range(call.across // pool):
+        for c in range(0, channels, BLOCK):
+            total = sums + column * channels + c
+            pixel = counts + column * pool * channels + c
+            add_counts(total, pixel, pixel + channels)
+            for k in range(2, pool):
+                add_counts(total, total, pixel + k * channels)
 
 
 @njit(error_model="numpy")

@@ -25,7 +25,7 @@ from spikewright.kernels.plan import Gradients, Kind, Numbers
 __all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-POOLS = False
+POOLS = 0
 WIDTH = 512  # neurons of a program: four a thread
 
 
@@ -34,21 +34,22 @@ def prepare(kind: Kind, gradients: bool) -> None:
     """Compile what the kind needs, or find it in Triton's cache, and run it once on next to nothing."""
     x = torch.zeros(2, WIDTH, dtype=kind.x, device="cuda" if torch.cuda.is_available() else "cpu")
     numbers = Numbers(0.5, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, *[1.0] * PARAMETERS)
-    s, _, _ = forward(kind, numbers, len(x), x, None, None)
+    s, *_ = forward(kind, numbers, len(x), x, None, None)
     if gradients:
         backward(kind, numbers, x, None, None, s, None)
 
 
 def forward(
-    kind: Kind, numbers: Numbers, steps: int, x: Tensor, v0: Tensor | None, age0: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Run all steps: x [T, B, ...], or [1, B, ...] for a constant current, rows dense -> (spikes, membrane, age)."""
+    kind: Kind, numbers: Numbers, steps: int, x: Tensor, v0: Tensor | None, age0: Tensor | None, keep: bool = True
+) -> tuple[Tensor, Tensor, Tensor | None, None]:
+    """Run all steps: x [T, B, ...], or [1, B, ...] for a constant current, rows dense -> (spikes, membrane, age, None:
+    not known whether all is finite). Membrane and age are always written, whether they are to be kept or not."""
     row = x[0]
     s = torch.empty_strided((steps, *row.shape), (row.numel(), *row.stride()), dtype=kind.s, device=x.device)
     v = torch.empty_like(row, dtype=torch.float32)
     age = torch.empty_like(v) if kind.timed else None
     _launch(_module(None).forward, kind, numbers, steps, x, v0, age0, s, v, age)
-    return s, v, age
+    return s, v, age, None
 
 
 def backward(

@@ -39,7 +39,8 @@ def integrate_and_fire(
     strict: bool,
     pool: int = 0,
     dtype: torch.dtype | None = None,
-) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    keep: bool = True,
+) -> tuple[Tensor, Any] | None:
     """As `reference.integrate_and_fire`; None where no fused kernel serves these arguments."""
     numbers = (decay, gain, v_th)
     if not (
@@ -62,22 +63,24 @@ def integrate_and_fire(
     first = row[0]
     if not _fits(state, first, surrogate.timed):
         return None
-    pool_here = pool if pool > 1 and engine.POOLS and _channels_last(first) and pool <= min(first.shape[-2:]) else 0
-    keep, shift = after
+    pool_here = pool if 1 < pool <= engine.POOLS and _channels_last(first) and pool <= min(first.shape[-2:]) else 0
+    kept, shift = after
     learned = any(map(_needs_grad, (*numbers, shift)))
     differentiable = torch.is_grad_enabled() and (learned or any(map(_needs_grad, (current, *(state or ())))))
     kind = Kind(strict, surrogate.timed, learned, pool_here, current.dtype, dtype, formula)
     if not _ready(engine, kind, differentiable):
         return None
     v0, age0 = (*(state or ()), None, None)[:2]
-    fixed = (float(v_init), float(keep), float(not reset.detach), tuple(formula.values(surrogate)))
+    fixed = (float(v_init), float(kept), float(not reset.detach), tuple(formula.values(surrogate)))
     told = _numbers((decay, gain, v_th, shift), fixed)
     if differentiable:
-        s, v, age = _IntegrateAndFire.apply(row, v0, age0, decay, gain, v_th, shift, steps, engine, kind, told)
+        s, v, age, fine = _IntegrateAndFire.apply(row, v0, age0, *numbers, shift, steps, engine, kind, told, keep)
     else:
-        s, v, age = engine.forward(kind, told, steps, row, v0, age0)
+        s, v, age, fine = engine.forward(kind, told, steps, row, v0, age0, keep)
     if pool != pool_here:
         s = pooled(s, pool)
+    if v is None:
+        return s, fine
     return s, (v,) if age is None else (v, age)
 
 
@@ -89,7 +92,8 @@ def _numbers(varied: tuple[Any, ...], fixed: tuple[float, float, float, tuple[fl
 
 
 class _IntegrateAndFire(torch.autograd.Function):
-    """(current, v, age, decay, gain, v_th, shift) -> (spikes, v, age). Keeps the current and the first state."""
+    """(current, v, age, decay, gain, v_th, shift) -> (spikes, v, age, whether v is finite). Keeps the current and the
+    first state."""
 
     @staticmethod
     def forward(
@@ -105,8 +109,9 @@ class _IntegrateAndFire(torch.autograd.Function):
         engine: Any,
         kind: Kind,
         numbers: Numbers,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        s, v, age = engine.forward(kind, numbers, steps, x, v0, age0)
+        keep: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, bool | None]:
+        s, v, age, fine = engine.forward(kind, numbers, steps, x, v0, age0, keep)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, v0, age0)
         ctx.like = [n if isinstance(n, Tensor) else None for n in (decay, gain, v_th, shift)]
@@ -114,16 +119,16 @@ class _IntegrateAndFire(torch.autograd.Function):
         ctx.layout = s.shape, s.stride()
         if age is not None:
             ctx.mark_non_differentiable(age)
-        return s, v, age
+        return s, v, age, fine
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor | None, gv: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    def backward(ctx: Any, g: Tensor | None, gv: Tensor | None, *_: Any) -> tuple[Any, ...]:
         with torch.no_grad():
             found = _IntegrateAndFire._gradients(ctx, g, gv)
         if torch.is_grad_enabled():  # as the reference: a second derivative raises, whatever it is taken by
             for anchor in filter(_needs_grad, (*ctx.saved_tensors, *ctx.like, g, gv)):
                 found = [first_only(part, anchor) if isinstance(part, Tensor) else part for part in found]
-        return (*found, None, None, None, None)
+        return (*found, None, None, None, None, None)
 
     @staticmethod
     def _gradients(ctx: Any, g: Tensor | None, gv: Tensor | None) -> list[Tensor | None]:

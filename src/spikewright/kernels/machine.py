@@ -13,27 +13,29 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import carray, float32, int32, njit, types, uint16, uint32
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 __all__ = [
     "BLOCK",
-    "ONE",
+    "EXPONENT",
     "STREAMED",
-    "add_block",
+    "add_counts",
     "add_one",
     "at",
     "bf16",
+    "bits_of",
     "copy_block",
     "exp",
     "fetch",
     "from_bf16",
     "stream",
     "streamed",
+    "widened",
 ]
 
-BLOCK = 16  # float32 that are moved at once
-STREAMED = 4 * BLOCK  # bytes that are
-ONE = np.uint16(0x3F80)  # in bfloat16
+BLOCK = 16  # elements that are moved at once
+STREAMED = 4 * BLOCK  # bytes that are moved past the caches at once
+EXPONENT = np.uint32(0x7F800000)  # of a float32: all of its bits are set in NaN and infinity
 
 
 @intrinsic
@@ -73,12 +75,13 @@ def copy_block(context: Any, target: Any, source: Any) -> Any:
 
 
 @intrinsic
-def add_block(context: Any, target: Any, a: Any, b: Any) -> Any:
-    """Write the sum of the blocks of float32 at two addresses to a third."""
+def add_counts(context: Any, target: Any, a: Any, b: Any) -> Any:
+    """Write the sum of the blocks of uint8 at two addresses to a third."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        a, b = (builder.load(_block(builder, address), align=4) for address in args[1:])
-        builder.store(builder.fadd(a, b), _block(builder, args[0]), align=4)
+        block = ir.VectorType(ir.IntType(8), BLOCK).as_pointer()
+        target, a, b = (builder.inttoptr(address, block) for address in args)
+        builder.store(builder.add(builder.load(a, align=1), builder.load(b, align=1)), target, align=1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
@@ -145,7 +148,9 @@ def _float_of(context: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def _bits_of(context: Any, value: Any) -> Any:
+def bits_of(context: Any, value: Any) -> Any:
+    """The bits of a float32."""
+
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(32))
 
@@ -164,10 +169,20 @@ def from_bf16(bits):
     return _float_of(uint32(bits) << uint32(16))
 
 
+def widened(value):
+    """A float32, or the bits of a bfloat16, as float32."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(widened, inline="always")
+def _widened(value):
+    return (lambda value: from_bf16(value)) if value == types.uint16 else (lambda value: value)
+
+
 @njit
 def bf16(value):
     """float32 -> uint16 bits of the nearest bfloat16, ties to even; NaN stays NaN."""
-    bits = _bits_of(value)
+    bits = bits_of(value)
     rounded = (bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16)
     return uint16(rounded) if value == value else uint16(0x7FC0)
 

@@ -6,7 +6,7 @@ current's dtype. Gradients are autograd's through these very lines.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -51,14 +51,16 @@ def integrate_and_fire(
     strict: bool,
     pool: int = 0,
     dtype: torch.dtype | None = None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+    keep: bool = True,
+) -> tuple[Tensor, Any]:
     """Leaky or perfect integration, threshold, reset:
 
         u[t] = decay * v[t-1] + gain * current[t]
         s[t] = H(u[t] - v_th)           (>= 0, or > 0 if strict)
         v[t] = reset(u[t], s[t])
 
-    A current that is NaN or infinite leaves a NaN in the membrane for ever, so a look at the last state tells.
+    A current that is NaN or infinite leaves NaN (a kernel perhaps infinity) in the membrane for ever, so a look at the
+    last state tells.
 
     Shapes: current [T, B, ...] -> spikes [T, B, ...]; state is (v [B, ...],), and (v, age) when the surrogate depends
     on the steps since the neuron's last spike.
@@ -66,6 +68,7 @@ def integrate_and_fire(
     Args:
         pool: hand on means over windows of pool x pool spikes of a [T, B, C, H, W] block, not the spikes.
         dtype: of what is handed on; the current's by default.
+        keep: hand the last state back; without it whether it is finite may come in its place.
     """
     x = block_of(current)
     v, *rest = state or (x.new_zeros(x.shape[1:]) + v_init,)

@@ -33,6 +33,7 @@ class IntegrateAndFire(Temporal):
 
     spikes = True
     pools = True
+    forgets = True
 
     def __init__(
         self,
@@ -60,8 +61,8 @@ class IntegrateAndFire(Temporal):
         """(decay, gain) of one step."""
         raise NotImplementedError
 
-    def run(self, current: Tensor, state: State = None, pool: int = 0) -> tuple[Tensor, State]:
-        """current [T, B, ...] -> (spikes [T, B, ...], state).
+    def run(self, current: Tensor, state: State = None, pool: int = 0, keep: bool = True) -> tuple[Tensor, State]:
+        """current [T, B, ...] -> (spikes [T, B, ...], state; without `keep` perhaps only whether it is finite).
 
         The spikes are of the current's dtype, under autocast of its: 0 and 1 are exact in all of them. With `pool`, a
         [T, B, C, H, W] block comes out as means over windows of pool x pool spikes.
@@ -79,6 +80,7 @@ class IntegrateAndFire(Temporal):
             strict=self.strict,
             pool=pool,
             dtype=autocast_dtype(current.device),
+            keep=keep,
         )
         return (out if self.size == 1 else out * self.size), state
 

@@ -32,6 +32,7 @@ class OnceIF(IF):
     """
 
     pools = False
+    forgets = False
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class OnceIF(IF):
     ):
         super().__init__(v_th, NoReset(), surrogate, strict, v_init)
 
-    def run(self, current: Tensor, state: State = None, pool: int = 0) -> tuple[Tensor, State]:
+    def run(self, current: Tensor, state: State = None, pool: int = 0, keep: bool = True) -> tuple[Tensor, State]:
         """current [T, B, ...] -> (spikes [T, B, ...], state)."""
         x = block_of(current)
         if x.device.type == "cpu" and not torch.is_grad_enabled():

@@ -51,7 +51,7 @@ class TunableLIF(IntegrateAndFire):
         self.leak = nn.Parameter(torch.tensor(float(k)))
         self.threshold = nn.Parameter(torch.tensor(float(v_th)))
 
-    def run(self, current: Tensor, state: State = None, pool: int = 0) -> tuple[Tensor, State]:
+    def run(self, current: Tensor, state: State = None, pool: int = 0, keep: bool = True) -> tuple[Tensor, State]:
         """current [T, B, ...] -> (spikes [T, B, ...], state), as `IntegrateAndFire.run`."""
         out, state = kernels.integrate_and_fire(
             current,
@@ -65,6 +65,7 @@ class TunableLIF(IntegrateAndFire):
             strict=self.strict,
             pool=pool,
             dtype=autocast_dtype(current.device),
+            keep=keep,
         )
         return (out if self.size == 1 else out * self.size), state
 
