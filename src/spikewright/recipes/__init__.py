@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
-from spikewright.data import Dataset
+from spikewright.data import Augment, Dataset
 from spikewright.errors import ConfigError, whole
 from spikewright.listed import Listed
 from spikewright.phases import Phase
 
-__all__ = ["Recipe", "get", "listing", "names", "recipe"]
+__all__ = ["Augmented", "Recipe", "get", "listing", "names", "recipe"]
 
 COUNTS = ("epochs", "batch", "steps")
 
@@ -65,6 +65,26 @@ class Recipe:
             if key not in known:
                 raise ConfigError(f"recipe {cls.name!r} has no setting {key!r}; it has {', '.join(sorted(known))}")
         return cls(**{**cls.presets.get(name.partition(":")[0], {}), **settings})
+
+
+@dataclass
+class Augmented(Recipe):
+    """A recipe whose training images can be moved and mirrored at random."""
+
+    crop: int = field(default=0, kw_only=True)
+    """Training images are moved by up to so many pixels; CIFAR-10's by 4 unless told."""
+    flip: bool = field(default=False, kw_only=True)
+    """Training images are mirrored half of the time, as CIFAR-10's always are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Augment(self.crop, self.flip)
+
+    def augment(self, data: Dataset) -> Augment | None:
+        """Random changes of the training images."""
+        always = data.name == "cifar10"
+        found = Augment(self.crop or 4 * always, self.flip or always)
+        return found if found.crop or found.flip else None
 
 
 def _misfit(value: Any, kind: Any) -> str:

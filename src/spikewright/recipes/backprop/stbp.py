@@ -13,7 +13,7 @@ from spikewright.engine.optim import Adam, Cosine, StepDecay
 from spikewright.losses import RateMSE
 from spikewright.neurons import LIF, Factor, HardReset
 from spikewright.phases import Fit, Phase
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.surrogate import Rectangle
 
@@ -28,7 +28,7 @@ from spikewright.surrogate import Rectangle
     },
 )
 @dataclass
-class STBP(Recipe):
+class STBP(Augmented):
     """Spatio-temporal backpropagation: iterative LIF, rectangular surrogate, gradients through the reset too.
 
     u[t] = k u[t-1] (1 - s[t-1]) + W x[t] + b, s = 1 if u > v_th; Bernoulli spikes from the pixels; the last layer
@@ -69,4 +69,4 @@ class STBP(Recipe):
         body = arch(self.arch, data, neuron, spiking_output=True)
         snn = SNN(body, self.steps, Frames() if data.frames else Bernoulli())
         schedule = Cosine() if self.schedule == "cosine" else StepDecay(every=40)
-        yield Fit(snn, RateMSE(), self.epochs, self.batch, Adam(self.lr), schedule)
+        yield Fit(snn, RateMSE(), self.epochs, self.batch, Adam(self.lr), schedule, augment=self.augment(data))

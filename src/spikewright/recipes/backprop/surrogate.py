@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spikewright.arch import arch
-from spikewright.data import Augment, Dataset
+from spikewright.data import Dataset
 from spikewright.encode import Direct, Frames
 from spikewright.engine.optim import AdamW, Cosine
 from spikewright.losses import CrossEntropy
 from spikewright.neurons import LIF, HardReset, HeldDropout
 from spikewright.phases import Fit, Phase
 from spikewright.readout import Rate
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.surrogate import ATan
 
@@ -27,7 +27,7 @@ from spikewright.surrogate import ATan
     },
 )
 @dataclass
-class Surrogate(Recipe):
+class Surrogate(Augmented):
     """Surrogate gradients, the plain modern baseline: direct encoding, LIF, arctan, batch norm, cross-entropy.
 
     No paper of its own: the parts are those on which the field has settled (u = v + (I - v)/tau, hard reset whose
@@ -57,5 +57,6 @@ class Surrogate(Recipe):
             self.arch, data, neuron, batch_norm=True, spiking_output=False, normalize=normalize, dropout=HeldDropout
         )
         snn = SNN(body, self.steps, Frames() if data.frames else Direct(), Rate())
-        augment = Augment(crop=4, flip=True) if data.name == "cifar10" else None
-        yield Fit(snn, CrossEntropy(), self.epochs, self.batch, AdamW(self.lr), Cosine(warmup=0.5), augment=augment)
+        yield Fit(
+            snn, CrossEntropy(), self.epochs, self.batch, AdamW(self.lr), Cosine(warmup=0.5), augment=self.augment(data)
+        )

@@ -10,13 +10,13 @@ from typing import Literal
 from torch import nn
 
 from spikewright.arch import Normalize, ScaledSumPool, arch
-from spikewright.data import Augment, Dataset
+from spikewright.data import Dataset
 from spikewright.encode import Direct, Frames
 from spikewright.engine.optim import AdamW, Constant, Cosine
 from spikewright.losses import CountMargin, KernelSpikeMSE
 from spikewright.neurons import Euler, HeldDropout, Synapse, TSSLNeuron
 from spikewright.phases import Fit, Phase
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 
 _FASHION = "32C5p2-P2-64C5p2-P2-1024-10"
@@ -34,7 +34,7 @@ _CIFAR = "96C3-D0.2-256C3-D0.2-P2-384C3-D0.2-P2-384C3-D0.2-256C3-D0.2-1024-D0.2-
     },
 )
 @dataclass
-class TSSLBP(Recipe):
+class TSSLBP(Augmented):
     """Temporal spike sequence learning: gradients through inter- and intra-neuron spike timing dependencies.
 
     Layers hand on post-synaptic currents, the image enters through the same synapse, pools are 1.1 times the sum, no
@@ -82,7 +82,6 @@ class TSSLBP(Recipe):
         body = nn.Sequential(OrderedDict([*front, synapse, *network.named_children()]))
         snn = SNN(body, self.steps, Frames() if data.frames else Direct())
         loss = KernelSpikeMSE(self.tau_s) if self.loss == "kernel" else CountMargin(self.desired, self.undesired)
-        augment = Augment(crop=4, flip=True) if data.name == "cifar10" else None
         yield Fit(
             snn,
             loss,
@@ -92,5 +91,5 @@ class TSSLBP(Recipe):
             Cosine() if self.schedule == "cosine" else Constant(),
             clip=1.0,
             weight_clamp=4.0,
-            augment=augment,
+            augment=self.augment(data),
         )

@@ -10,20 +10,20 @@ from torch import nn
 
 from spikewright.arch import arch
 from spikewright.convert import Method
-from spikewright.data import Augment, Dataset
+from spikewright.data import Dataset
 from spikewright.engine.optim import AdamW, Cosine
 from spikewright.errors import ConfigError
 from spikewright.model_file import load_model
 from spikewright.phases import Convert, Fit, Phase
 from spikewright.readout import Rate, Readout
-from spikewright.recipes import Recipe
+from spikewright.recipes import Augmented
 from spikewright.snn import SNN
 
 __all__ = ["ConversionRecipe"]
 
 
 @dataclass
-class ConversionRecipe(Recipe):
+class ConversionRecipe(Augmented):
     """What the recipes of the family share: an ANN (an `SNN` of ReLU neurons and one step), trained and converted.
 
     A recipe says which ANN (`network`), how it is trained (`training`) and which parts the conversion is made of
@@ -42,8 +42,6 @@ class ConversionRecipe(Recipe):
     """Highest learning rate of the ANN's training."""
     samples: int = 1000
     """Training samples that thresholds are estimated on."""
-    crop: int = 0
-    """Pixels of padding before a random crop of the training images; CIFAR-10 has 4, and flips, unless told."""
     ann: str = ""
     """Folder of a trained ANN (a run has it in `ann`) to convert instead of training one."""
 
@@ -86,11 +84,6 @@ class ConversionRecipe(Recipe):
     def before(self, ann: SNN, data: Dataset) -> Iterator[Phase]:
         """Phases between the ANN's training and its conversion; none by default."""
         return iter(())
-
-    def augment(self, data: Dataset) -> Augment | None:
-        """Random changes of the training images."""
-        crop = self.crop or (4 if data.name == "cifar10" else 0)
-        return Augment(crop=crop, flip=data.name == "cifar10") if crop else None
 
     def after(self, snn: SNN, data: Dataset) -> Iterator[Phase]:
         """Phases that train the converted network on; none by default."""

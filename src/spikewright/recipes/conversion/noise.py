@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spikewright.arch import arch
-from spikewright.data import Augment, Dataset
+from spikewright.data import Dataset
 from spikewright.engine.optim import Adam, Cosine, WarmRestarts
 from spikewright.errors import ConfigError
 from spikewright.losses import RateMSE
 from spikewright.neurons import LIF, Factor, NoisyLIF
 from spikewright.phases import Fit, Phase
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.surrogate import Rectangle
 
@@ -24,11 +24,11 @@ from spikewright.surrogate import Rectangle
     presets={
         "digits": {"arch": "32C3-P2-64C3-P2-128-10", "epochs": 20, "batch": 32, "lr": 2e-3, "schedule": "cosine"},
         "fashion-mnist": {"epochs": 200},
-        "cifar10": {"arch": "vgg-16", "epochs": 1000, "batch_norm": True, "crop": 4, "flip": True},
+        "cifar10": {"arch": "vgg-16", "epochs": 1000, "batch_norm": True},
     },
 )
 @dataclass
-class Noise(Recipe):
+class Noise(Augmented):
     """Single-step training with noise: the time of an ANN's training, then any number of steps without any more.
 
     One step of a LIF net has no history; noise in 0..1 stands for it while the weights are learned. Afterwards the net
@@ -63,10 +63,6 @@ class Noise(Recipe):
     """What an ordinary membrane keeps from step to step; of the noisy ones it cancels out."""
     batch_norm: bool = False
     """Batch norm after every convolution."""
-    crop: int = 0
-    """Training images are shifted by up to so many pixels."""
-    flip: bool = False
-    """Training images are mirrored half of the time."""
     epochs: int = 100
     """Passes over the training set."""
     batch: int = 128
@@ -103,7 +99,6 @@ class Noise(Recipe):
             normalize=(data.mean, data.std),
         )
         schedule = Cosine() if self.schedule == "cosine" else WarmRestarts(100)
-        augment = Augment(self.crop, self.flip) if self.crop or self.flip else None
         snn = SNN(body, self.steps)
         yield Fit(
             snn,
@@ -112,7 +107,7 @@ class Noise(Recipe):
             self.batch,
             Adam(self.lr),
             schedule,
-            augment=augment,
+            augment=self.augment(data),
             steps=None if self.direct else 1,
             until=self.until / 100 or None,
         )

@@ -14,7 +14,7 @@ from spikewright.engine.optim import SGD, Constant, Cosine
 from spikewright.losses import RelativeTarget
 from spikewright.phases import Fit, Phase
 from spikewright.readout import FirstSpike
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.times import BinaryIF
 from spikewright.times.network import dense
@@ -26,7 +26,7 @@ from spikewright.times.network import dense
     presets={"digits": {"arch": "200-10", "v_th": 25.0, "epochs": 25, "batch": 20, "lr_scale": 20.0}},
 )
 @dataclass
-class BS4NN(Recipe):
+class BS4NN(Augmented):
     """S4NN with binary weights, +1 and -1, and one scale a layer; the real weights behind them take the gradient.
 
     Differences from S4NN as in the authors' code: black pixels fire at the last step (too late to make anything fire,
@@ -82,6 +82,7 @@ class BS4NN(Recipe):
             1 if exact else self.batch,
             SGD(self.lr if exact else self.lr * self.lr_scale, momentum=0.0),
             Cosine() if self.schedule == "cosine" else Constant(),
+            augment=self.augment(data),
         )
 
     def _layer(self, inputs: int, neurons: int) -> BinaryIF:

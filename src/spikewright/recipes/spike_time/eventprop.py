@@ -16,7 +16,7 @@ from spikewright.losses import CrossEntropy, EarlyCrossEntropy
 from spikewright.neurons import Factor
 from spikewright.phases import Fit, Phase
 from spikewright.readout import FirstSpike, MaxMembrane
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.times import Dense, EventLIF, Potential
 from spikewright.times.network import dense
@@ -28,7 +28,7 @@ from spikewright.times.network import dense
     presets={"digits": {"epochs": 20, "batch": 20, "lr": 5e-3}},
 )
 @dataclass
-class EventProp(Recipe):
+class EventProp(Augmented):
     """Exact gradients of leaky neurons with exponential synapses, by an adjoint that jumps at spikes; no surrogate.
 
     A step is a millisecond. Pixels above 1/255 fire once, at 20 ms (1 - x); hidden neurons fire several times. The
@@ -84,7 +84,7 @@ class EventProp(Recipe):
         snn = SNN(body, self.steps, RampLatency(self.window, 1.5 / 255), readout)
         loss = CrossEntropy() if self.loss == "potential" else EarlyCrossEntropy()
         schedule = Cosine() if self.schedule == "cosine" else Constant()
-        yield Fit(snn, loss, self.epochs, self.batch, Adam(self.lr), schedule)
+        yield Fit(snn, loss, self.epochs, self.batch, Adam(self.lr), schedule, augment=self.augment(data))
 
     def _layer(self, inputs: int, neurons: int) -> EventLIF:
         return EventLIF(inputs, neurons, self.tau_m, self.tau_s, self.v_th, push=self.push, floor=self.floor)

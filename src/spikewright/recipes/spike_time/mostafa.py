@@ -14,7 +14,7 @@ from spikewright.engine.optim import SGD, Adam, Cosine, Geometric
 from spikewright.losses import CrossEntropy
 from spikewright.phases import Fit, Phase
 from spikewright.readout import FirstSpikeZ
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.times import ExponentialIF
 from spikewright.times.network import dense
@@ -26,7 +26,7 @@ from spikewright.times.network import dense
     presets={"digits": {"arch": "100-10", "epochs": 20, "batch": 20, "lr": 5e-3}},
 )
 @dataclass
-class Mostafa(Recipe):
+class Mostafa(Augmented):
     """Exact gradients of first spike times of non-leaky neurons with exponential synaptic currents, in z = exp(t).
 
     Pixels are binarised: bright ones fire at t = 0, dark ones at tau_s ln 6. Cross-entropy of a softmax over -z of the
@@ -77,5 +77,6 @@ class Mostafa(Recipe):
             10 if exact else self.batch,
             SGD(0.01, momentum=0.0) if exact else Adam(self.lr),
             Geometric(0.01) if exact else Cosine(),
+            augment=self.augment(data),
             clip_rows=self.clip_rows,
         )

@@ -13,7 +13,7 @@ from spikewright.engine.optim import Adam, Cosine
 from spikewright.losses import TimeMargin
 from spikewright.phases import Fit, Phase
 from spikewright.readout import FirstSpike
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.times import RampIF
 from spikewright.times.network import dense
@@ -25,7 +25,7 @@ from spikewright.times.network import dense
     presets={"digits": {"arch": "100-10", "epochs": 20, "batch": 20, "lr": 5e-3}},
 )
 @dataclass
-class MTSpike(Recipe):
+class MTSpike(Augmented):
     """A reconstruction of MT-Spike: one spike each, linear responses, gradients through the weighted average of times.
 
     The paper's equations are not public; its abstract names time coding, an average delay response, temporal error
@@ -70,4 +70,5 @@ class MTSpike(Recipe):
                 nn.init.normal_(layer.weight, mean, 4 * mean)
         snn = SNN(body, self.steps, RampLatency(self.window, self.least), FirstSpike())
         loss = TimeMargin(self.on, self.off)
-        yield Fit(snn, loss, self.epochs, self.batch, Adam(self.lr), Cosine(), clip_rows=self.clip_rows)
+        optimizer, augment = Adam(self.lr), self.augment(data)
+        yield Fit(snn, loss, self.epochs, self.batch, optimizer, Cosine(), augment=augment, clip_rows=self.clip_rows)

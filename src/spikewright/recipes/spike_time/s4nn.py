@@ -15,7 +15,7 @@ from spikewright.engine.upkeep import Redraw
 from spikewright.losses import RelativeTarget
 from spikewright.phases import Fit, Phase
 from spikewright.readout import FirstSpike
-from spikewright.recipes import Recipe, recipe
+from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.times import InstantIF
 from spikewright.times.network import dense
@@ -29,7 +29,7 @@ from spikewright.times.network import dense
     },
 )
 @dataclass
-class S4NN(Recipe):
+class S4NN(Augmented):
     """Time to first spike with integrate-and-fire neurons, errors in time sent back as if potentials rose by 1 a step.
 
     Pixels fire once, the brighter the earlier, a black one never. The error of every layer is normalised sample by
@@ -89,5 +89,6 @@ class S4NN(Recipe):
             1 if exact else self.batch,
             SGD(self.lr if exact else self.lr * self.lr_scale, self.decay, momentum=0.0),
             Cosine() if self.schedule == "cosine" else Constant(),
+            augment=self.augment(data),
             upkeep=Redraw(*hidden),
         )
