@@ -114,6 +114,28 @@ def forward(address):
     streamed()
 
 
+@njit
+def _potentials(x, v, potential, decay, gain, v_th, keep, shift):
+    """One step of neurons, keeping their potentials before the reset."""
+    for i in range(len(v)):
+        u = decay * v[i] + gain * widened(x[i])
+        potential[i] = u
+        v[i] = keep * u + shift if _fires(u, v_th) else u
+
+
+@njit
+def _step_back(potential, since, g, gu, dx, carry, gain, wide_v_th, v_th, keep, shift, attached, a, b, c, d):
+    """The gradients of the potentials and of the currents of one step, from those of the spikes and, in `gu`, of the
+    potentials one step later."""
+    for i in range(len(dx)):
+        u = potential[i]
+        gv = carry * gu[i]
+        gs = g[i] + attached * (gv * ((keep - float32(1)) * u + shift))
+        held = gv * (keep if _fires(u, v_th) else float32(1))
+        gu[i] = gs * slope(u - v_th, wide_v_th, since[i], a, b, c, d) + held
+        dx[i] = gain * gu[i]
+
+
 def backward(address):
     """Gradients of the current, the first membrane and, where asked for, of decay, gain, threshold and shift."""
     call = carray(address, 1)[0]
@@ -121,65 +143,95 @@ def backward(address):
     keep, shift, attached = call.keep, call.shift, call.attached
     a, b, c, d = call.a, call.b, call.c, call.d
     steps, constant = call.steps, call.x_step == 0
-    line = 4 * call.width
+    width = 4 * call.width
     slot = add_one(call.here + SLOT)
     mine = call.scratch + 4 * call.per_thread * slot
-    history = mine + 11 * line  # the first membrane, then the potential at every step
-    ages = history + line * (steps + 1)
+    history = mine + 11 * width  # the first membrane, then the potential at every step
+    ages = history + width * (steps + 1)
     of_decay, of_gain, of_v_th, of_shift = 0.0, 0.0, 0.0, 0.0
     while True:
         tile = add_one(call.here + TAKEN)
         if tile >= call.tiles:
             break
         lo, n, out_lo, outs = extent(call, tile)
-        v, gv, gu = at(mine, n, float32), at(mine + line, n, float32), at(mine + 2 * line, n, float32)
-        first = at(history, n, float32)
-        copied(call.v0 + 4 * lo if call.v0 else 0, first, call.v_init)
+        line = call.across * call.channels if call.pool else n
+        v, gu, gv = at(mine, n, float32), at(mine + width, n, float32), at(mine + 2 * width, n, float32)
+        copied(call.v0 + 4 * lo if call.v0 else 0, at(history, n, float32), call.v_init)
         copied(history, v, float32(0))
         if TIMED:
-            age = at(mine + 3 * line, n, float32)
+            age = at(mine + 3 * width, n, float32)
             copied(call.age0 + 4 * lo if call.age0 else 0, age, call.never)
         for t in range(steps):
-            if t + 1 < steps:
-                fetch(call.x + call.x_bytes * ((t + 1) * call.x_step + lo), n * call.x_bytes)
-            x = at(read(call.x + call.x_bytes * (t * call.x_step + lo), n, call.x_bytes, mine + 4 * line), n, float32)
-            potential = at(history + line * (t + 1), n, float32)
-            for i in range(n):
-                u = decay * v[i] + gain * x[i]
-                potential[i] = u
-                v[i] = keep * u + shift if _fires(u, v_th) else u
+            source = call.x + call.x_bytes * (t * call.x_step + lo)
+            if call.x_step and t + 1 < steps:
+                fetch(source + call.x_bytes * call.x_step, n * call.x_bytes)
+            potential = at(history + width * (t + 1), n, float32)
+            if call.x_bytes == 4:
+                _potentials(at(source, n, float32), v, potential, decay, gain, v_th, keep, shift)
+            else:
+                _potentials(at(source, n, uint16), v, potential, decay, gain, v_th, keep, shift)
             if TIMED:
-                since = at(ages + line * t, n, float32)
+                since = at(ages + width * t, n, float32)
                 for i in range(n):
                     age[i] = float32(0) if _fires(potential[i], v_th) else age[i] + float32(1)
                     since[i] = age[i]
-        copied(call.gv + 4 * lo if call.gv else 0, gv, float32(0))
+        copied(call.gv + 4 * lo if call.gv else 0, gu, float32(0))
+        carry = float32(
+            1
+        )  # what a potential hands on of the gradient of the next: nothing is lost behind the last step
         dx_in_place = call.x_bytes == 4 and not constant and not call.past
+        total = at(mine + 6 * width, n, float32)
         if constant:
-            filled(at(mine + 6 * line, n, float32), float32(0))  # the sum over the steps is collected there
+            filled(total, float32(0))
         if SUMS:
-            sum_decay, sum_gain = at(mine + 7 * line, n, float32), at(mine + 8 * line, n, float32)
-            sum_v_th, sum_shift = at(mine + 9 * line, n, float32), at(mine + 10 * line, n, float32)
-            filled(at(mine + 7 * line, 4 * call.width, float32), float32(0))
+            sum_decay, sum_gain = at(mine + 7 * width, n, float32), at(mine + 8 * width, n, float32)
+            sum_v_th, sum_shift = at(mine + 9 * width, n, float32), at(mine + 10 * width, n, float32)
+            filled(at(mine + 7 * width, 4 * call.width, float32), float32(0))
         for back in range(steps):
             t = steps - 1 - back
-            potential = at(history + line * (t + 1), n, float32)
-            since = at(ages + line * t, n, float32) if TIMED else potential
+            potential = at(history + width * (t + 1), n, float32)
+            since = at(ages + width * t, n, float32) if TIMED else potential
             source = call.g + call.s_bytes * (t * call.s_step + out_lo)
-            if t > 0:
-                fetch(call.g + call.s_bytes * ((t - 1) * call.s_step + out_lo), outs * call.s_bytes)
-                if not call.past:
-                    fetch(call.dx + call.x_bytes * ((t - 1) * call.x_step + lo), n * call.x_bytes)
-            g = at(taken_back(call, source, mine + 5 * line, n, mine + 4 * line), n, float32)
-            for i in range(n):
-                u = potential[i]
-                gs = g[i] + attached * (gv[i] * ((keep - float32(1)) * u + shift))
-                held = gv[i] * (keep if _fires(u, v_th) else float32(1))
-                gu[i] = gs * slope(u - v_th, wide_v_th, since[i], a, b, c, d) + held
             place = call.x + call.x_bytes * (t * call.x_step + lo)
+            target = call.dx + call.x_bytes * (t * call.x_step + lo)
+            if t > 0:
+                fetch(source - call.s_bytes * call.s_step, outs * call.s_bytes)
+                if not (call.past or constant):
+                    fetch(target - call.x_bytes * call.x_step, n * call.x_bytes)
             if SUMS:
-                x = at(read(place, n, call.x_bytes, mine + 4 * line), n, float32)
-                before = at(history + line * t, n, float32)
+                for i in range(n):
+                    gv[i] = carry * gu[i]
+            spikes = taken_back(call, source, mine + 5 * width, line, mine + 4 * width)
+            dx = at(target if dx_in_place else mine + 4 * width, n, float32)
+            for i in range(0, n, line):
+                g = at(spikes if i < call.pool * line or i == 0 else spikes + 4 * line, line, float32)
+                _step_back(
+                    potential[i:],
+                    since[i:],
+                    g,
+                    gu[i:],
+                    dx[i : i + line],
+                    carry,
+                    gain,
+                    wide_v_th,
+                    v_th,
+                    keep,
+                    shift,
+                    attached,
+                    a,
+                    b,
+                    c,
+                    d,
+                )
+            carry = decay
+            if constant:
+                for i in range(n):
+                    total[i] += dx[i]
+            elif not dx_in_place:
+                leave(mine + 4 * width, n, call.x_bytes, target, mine + 3 * width, call.past)
+            if SUMS:
+                x = at(read(place, n, call.x_bytes, mine + 4 * width), n, float32)
+                before = at(history + width * t, n, float32)
                 for i in range(n):
                     reset = t > 0 and _fires(before[i], v_th)
                     sum_decay[i] += gu[i] * (keep * before[i] + shift if reset else before[i])
@@ -188,22 +240,12 @@ def backward(address):
                     fired = _fires(potential[i], v_th)
                     sum_v_th[i] -= gu[i] - gv[i] * (keep if fired else float32(1))
                     sum_shift[i] += gv[i] if fired else float32(0)
-            target = call.dx + call.x_bytes * (t * call.x_step + lo)
-            dx = at(target if dx_in_place else mine + 6 * line, n, float32)
-            if constant:
-                for i in range(n):
-                    dx[i] += gain * gu[i]
-                    gv[i] = decay * gu[i]
-            else:
-                for i in range(n):
-                    dx[i] = gain * gu[i]
-                    gv[i] = decay * gu[i]
-                if not dx_in_place:
-                    leave(mine + 6 * line, n, call.x_bytes, target, mine + 4 * line, call.past)
         if constant:
-            leave(mine + 6 * line, n, call.x_bytes, call.dx + call.x_bytes * lo, mine + 4 * line, 0)
+            leave(mine + 6 * width, n, call.x_bytes, call.dx + call.x_bytes * lo, mine + 4 * width, 0)
         if call.dv0:
-            copied(mine + line, at(call.dv0 + 4 * lo, n, float32), float32(0))
+            of_first = at(call.dv0 + 4 * lo, n, float32)
+            for i in range(n):
+                of_first[i] = carry * gu[i]
         if SUMS:
             for i in range(n):
                 of_decay += sum_decay[i]

@@ -198,24 +198,25 @@ def _add_columns(call, counts, sums):
                 add_counts(total, total, pixel + k * channels)
 
 
-@njit(error_model="numpy")
+@njit
 def taken_back(call, source, row, n, means):
-    """The gradient of `hand_on`: the address of n float32, for the spikes, from what lies at `source`."""
+    """The gradient of `hand_on`: the address of n float32 for the spikes, from what lies at `source`.
+
+    Where a call pools these are one line, which all lines of the band share, with one of zeros behind it for lines that
+    no window covers.
+    """
     if not call.pool:
         return read(source, n, call.s_bytes, row)
-    channels, pool, line = call.channels, call.pool, call.across * call.channels
+    channels, pool = call.channels, call.pool
     columns = call.across // pool
     given = at(read(source, columns * channels, call.s_bytes, means), columns * channels, float32)
     mean = at(means, columns * channels, float32)
-    area = float32(pool * pool)
+    share = 1.0 / (pool * pool)  # in float64, so that the product is rounded as the quotient is
     for i in range(len(mean)):
-        mean[i] = given[i] / area
+        mean[i] = given[i] * share
     for pixel in range(columns * pool):
         for c in range(0, channels, BLOCK):
             copy_block(row + 4 * (pixel * channels + c), means + 4 * (pixel // pool * channels + c))
     covered = columns * pool * channels
-    filled(at(row + 4 * covered, line - covered, float32), float32(0))  # columns and lines that no window covers
-    for k in range(1, pool):
-        copied(row, at(row + 4 * k * line, line, float32), float32(0))
-    filled(at(row + 4 * pool * line, n - pool * line, float32), float32(0))
+    filled(at(row + 4 * covered, 2 * n - covered, float32), float32(0))  # columns, and lines, that no window covers
     return row
