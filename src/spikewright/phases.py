@@ -87,7 +87,7 @@ class Fit(Phase):
         during: called before every step with the network and the epochs done (a fraction), to change it by schedule.
         clip_rows: largest norm of the gradient of each row of a weight matrix, one neuron's inputs.
         weight_floor: every parameter is kept at this or above.
-        upkeep: what is done to the network after every epoch.
+        upkeep: what is done to the network between epochs.
         stop_below: training ends with the first epoch whose mean loss is below this.
     """
 

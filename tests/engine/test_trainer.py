@@ -10,8 +10,11 @@ import pytest
 import torch
 
 import spikewright as sw
-from spikewright.data import Dataset
+from spikewright.data import Dataset, Split
 from spikewright.engine.optim import SGD
+from spikewright.engine.session import Session
+from spikewright.engine.trainer import Trainer
+from spikewright.engine.upkeep import Upkeep
 from spikewright.errors import ConfigError, NumericError, SpikewrightError
 from spikewright.losses import CrossEntropy, KernelSpikeMSE, RateMSE
 from spikewright.phases import Fit
@@ -183,3 +186,31 @@ def test_a_network_without_parameters_is_refused() -> None:
     bare = sw.SNN(torch.nn.Sequential(torch.nn.Flatten(), sw.LIF(2.0)), 2)
     with pytest.raises(ConfigError, match="nothing to train"):
         sw.fit(bare, tiny(), progress=False)
+
+
+class Wipe(Upkeep):
+    """Sets all weights to 0, after which every sample is a tie."""
+
+    calls = 0
+
+    @torch.no_grad()
+    def __call__(self, snn: sw.SNN, split: Split, generator: torch.Generator) -> int:
+        type(self).calls += 1
+        for p in snn.parameters():
+            p.zero_()
+        return 4
+
+
+def test_what_is_renewed_between_epochs_is_tested_only_after_it_could_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wipe, "calls", 0)
+    snn, seen = network(), []
+    before = {k: v.clone() for k, v in snn.state_dict().items()}
+    standing = SGD(1e-30, momentum=0.0)
+    accuracy = Trainer._accuracy
+    monkeypatch.setattr(Trainer, "_accuracy", lambda self, split: seen.append(accuracy(self, split)) or seen[-1])
+    session = Session(tiny(), seed=0, validation=0.3, progress=False)
+    Fit(snn, CrossEntropy(), epochs=3, batch=10, optimizer=standing, upkeep=Wipe()).run(session)
+    assert Wipe.calls == 2  # not after the last epoch
+    assert [line.get("renewed") for line in session.records] == [4, 4, None]
+    assert seen[0] > max(seen[1:3])
+    assert all(torch.equal(snn.state_dict()[k], v) for k, v in before.items())  # the first epoch's are the best

@@ -204,14 +204,14 @@ class Trainer:
             "loss": at.loss / at.seen,
             "train_accuracy": at.hits / at.seen,
         }
-        if self.fit.upkeep is not None:
-            line["renewed"] = self.fit.upkeep(self.snn, session.train, self._generator("upkeep", epoch))
         if session.valid is not None:
             accuracy = self._accuracy(session.valid)
             line["validation_accuracy"] = accuracy
             if accuracy >= at.best_accuracy:  # of equals the later one
                 at.best_accuracy, at.best_epoch = accuracy, epoch + 1
                 self.best = {k: v.detach().cpu().clone() for k, v in self.snn.state_dict().items()}
+        if self.fit.upkeep is not None and epoch + 1 < self.fit.epochs:  # what is new has to learn before it is tested
+            line["renewed"] = self.fit.upkeep(self.snn, session.train, self._generator("upkeep", epoch))
         line |= {"seconds": round(at.seconds, 3), "images_per_second": round(at.seen / max(at.seconds, 1e-9), 1)}
         session.record(line)
         session.console.print(_sentence(line, self.fit.epochs), highlight=False, soft_wrap=True)

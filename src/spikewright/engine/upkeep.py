@@ -18,7 +18,7 @@ __all__ = ["Redraw", "Upkeep"]
 
 
 class Upkeep:
-    """Base of what `Fit` does after every epoch. Subclasses write `__call__`."""
+    """Base of what `Fit` does between epochs. Subclasses write `__call__`."""
 
     def __call__(self, snn: SNN, split: Split, generator: torch.Generator) -> int:
         """Look after `snn`, trained on `split`; returns how many neurons were changed."""
