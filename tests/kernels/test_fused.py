@@ -290,6 +290,20 @@ def test_pools_of_contiguous_images(pool):
     compare(x.to(BF16), pool=pool, rel=0.01)
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 2), (1, 4, 4), (2, 3, 5), (3, 2, 4), (7, 4, 4)], ids=str)
+def test_pools_of_images_smaller_than_a_block(shape, threads):
+    """Also constant in time, when the gradient is collected in scratch."""
+    x = images(6, 3, *shape)
+    compare(x, pool=2)
+    found = []
+    for way in (fused.integrate_and_fire, reference.integrate_and_fire):
+        leaf = x[0].detach().requires_grad_()
+        s, _ = way(leaf.expand_as(x), None, pool=2, dtype=F32, **SETTINGS)
+        assert_active(s)
+        found += torch.autograd.grad((s * weights(s, 1)).sum(), leaf)
+    close(*found)
+
+
 @pytest.mark.parametrize("pool", [15, 16])
 def test_pools_as_wide_as_counts_of_a_byte_allow_and_wider(pool):
     """All 225 neurons of a window may fire at once; 256 would be too many."""

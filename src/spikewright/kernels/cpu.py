@@ -116,7 +116,7 @@ def _tiled(call: cpu_rows.Call, kind: Kind, row: torch.Size, widest: int) -> int
     """Cut the neurons into tiles of at most so many (a pooled band is as wide as it is); returns the width."""
     if pool := kind.pool:
         samples, call.channels, call.height, call.across = row
-        call.width = (pool + call.height % pool) * call.across * call.channels
+        call.width = max(64, (pool + call.height % pool) * call.across * call.channels)  # blocks may run over a line
         call.tiles = samples * (call.height // pool)
     else:
         share = -(-call.neurons // (2 * torch.get_num_threads()))  # some tiles for every thread
