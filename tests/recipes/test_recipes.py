@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,10 @@ from torch import nn
 
 import spikewright as sw
 from spikewright import recipes
+from spikewright.data import Augment
 from spikewright.errors import ConfigError
 from spikewright.measure import evaluation, firing_rates
-from spikewright.recipes import Recipe
+from spikewright.recipes import Augmented, Recipe
 from spikewright.recipes.conversion import ConversionRecipe
 from spikewright.recipes.taught import Taught
 
@@ -205,3 +206,15 @@ def test_the_baseline_ends_without_a_neuron() -> None:
     last = [m for m in phase.snn.body.modules() if not any(m.children())][-1]
     assert isinstance(last, nn.Linear)
     assert any(isinstance(m, nn.BatchNorm2d) for m in phase.snn.modules())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if issubclass(recipes.get(name), Augmented)])
+def test_training_images_are_moved_and_mirrored_where_that_is_asked_for(name: str) -> None:
+    kind, digits = recipes.get(name), sw.load("digits")
+    for asked, wanted in (({}, None), ({"crop": 1}, Augment(1)), ({"flip": True}, Augment(flip=True))):
+        first = next(iter(kind.for_data("digits", **asked).plan(digits)))
+        assert isinstance(first, sw.training.Fit) and first.augment == wanted
+    cifar = replace(digits, name="cifar10")
+    assert kind().augment(cifar) == Augment(4, True) and kind(crop=2).augment(cifar) == Augment(2, True)
+    with pytest.raises(ConfigError, match=r"^crop is -1"):
+        kind(crop=-1)
