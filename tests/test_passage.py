@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 
 import cases
 import pytest
@@ -15,7 +16,7 @@ from spikewright.clock import Clock
 from spikewright.encode import Bernoulli, Direct, Frames
 from spikewright.errors import ConfigError
 from spikewright.kernels import fused
-from spikewright.neurons import LIF, PLIF, Euler, Synapse, TSSLNeuron
+from spikewright.neurons import LIF, PLIF, AdaptiveLIF, Euler, NoisyLIF, Synapse, TSSLNeuron
 from spikewright.noise import sample_keys, seeded
 from spikewright.passage import SAMPLEWISE, passage
 from spikewright.snn import SNN
@@ -483,6 +484,32 @@ def test_images_travel_channels_last():
             for x in (constant(BATCH, channels, 8, 8, dtype=F32), torch.rand(STEPS, BATCH, channels, 8, 8)):
                 passage(body, x, clock)
         assert all(layer.layouts == [True, True] for layer in list(body)[:4])
+
+
+@pytest.mark.parametrize("neuron", [LIF(v_th=0.4), NoisyLIF(), AdaptiveLIF()], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize("steps", [1, STEPS])
+def test_gradients_of_images_travel_channels_last(neuron, steps):
+    """Batch norm and convolutions take several times as long with the others."""
+    seen = []
+    first, second = conv(), norm(4)
+    body = nn.Sequential(first, norm(4), neuron, conv(4, 4), second, deepcopy(neuron), nn.AvgPool2d(2), nn.Flatten())
+    for layer in (first, second):
+        layer.forward = partial(_watched, layer, layer.forward, seen)
+    with Clock(steps) as clock:
+        out = passage(body, torch.rand(BATCH, 1, 8, 8).expand(steps, -1, -1, -1, -1), clock)
+    assert_active(out)
+    (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+    assert seen == [True, True]
+
+
+def _watched(layer, forward, seen, x):
+    out = forward(x)
+    out.grad_fn.register_prehook(lambda gradients: seen.append(_in_order(*gradients)))
+    return out
+
+
+def _in_order(gradient, *_):
+    return bool(gradient.any()) and gradient.is_contiguous(memory_format=torch.channels_last)
 
 
 # ---- under autocast, compiled

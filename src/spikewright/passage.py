@@ -62,6 +62,8 @@ def _walk(chain: nn.Sequential, x: Tensor, constant: bool, clock: Clock) -> tupl
             if x.dim() == 4 and layers and (pool := _pool_of(layer, layers[0])):
                 how["pool"] = pool
                 layers.pop(0)
+            if x.requires_grad and x.dim() == 4:  # a loop over steps stacks its gradients in the other order
+                x.register_hook(_channels_last)
             block = x.expand(clock.steps, *x.shape) if constant else clock.fold(layer, x)
             x = clock.advance(layer, block, **how).flatten(0, 1)
             constant = False

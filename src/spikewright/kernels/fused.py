@@ -195,8 +195,10 @@ def _rows(current: Tensor) -> Tensor:
     if not (row.is_contiguous() or _channels_last(row)):
         return current.contiguous()
     steps = current.shape[0]
-    if current.stride(0) == 0 or steps == 1:
-        if steps == 1 or not _needs_grad(current):
+    if steps == 1:
+        return current  # not a slice of it, whose gradient would lose the order of channels
+    if current.stride(0) == 0:
+        if not _needs_grad(current):
             return current[:1]
         base = current._base  # the gradient goes straight to what was expanded, not through T rows of zeros
         if (
@@ -231,10 +233,15 @@ def _fits(state: tuple[Tensor, ...] | None, row: Tensor, timed: bool) -> bool:
     return state is None or (
         len(state) == 1 + timed
         and all(
-            _plain(part) and part.dtype == torch.float32 and part.shape == row.shape and part.stride() == row.stride()
+            _plain(part) and part.dtype == torch.float32 and part.shape == row.shape and _strides(part) == _strides(row)
             for part in state
         )
     )
+
+
+def _strides(x: Tensor) -> list[int]:
+    """Of the dimensions where they matter."""
+    return [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1]
 
 
 # ---- what there is

@@ -109,11 +109,12 @@ class NoisyLIF(Temporal):
             state = (None, rows, torch.zeros((), dtype=torch.long, device=current.device))
         v, keys, at = state
         start, out = 0 if at.is_meta else int(at), []
-        for t, i in enumerate(current.unbind(0), start):
+        # a single step stays whole: gradients of parts are put together again in another order of channels
+        for t, block in enumerate(current.split(1) if len(current) > 1 else [current], start):
             s, (v,) = kernels.integrate_and_fire(
-                self.membrane(v, i, keys, t).add_(i)[None],
-                None,
-                decay=0.0,
+                block,
+                (self.membrane(v, block[0].detach(), keys, t),),
+                decay=1.0,
                 gain=1.0,
                 v_th=self.v_th,
                 v_init=0.0,
