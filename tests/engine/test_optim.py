@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from spikewright.engine.optim import SGD, Adam, AdamW, Constant, Cosine, Optimizer, Schedule, StepDecay
+from spikewright.engine.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Geometric,
+    Optimizer,
+    Schedule,
+    StepDecay,
+    WarmRestarts,
+)
 from spikewright.errors import ConfigError
 
 
@@ -126,3 +137,9 @@ def test_step_decay_falls_at_its_epochs_only() -> None:
     assert [schedule.factor(epoch, 100) for epoch in (0, 39.99, 40, 79.99, 80)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01], rel=1e-12
     )
+
+
+def test_a_schedules_first_argument_is_its_own_not_the_warm_up() -> None:
+    assert [WarmRestarts(10).factor(epoch, 40) for epoch in (0, 5, 10)] == pytest.approx([1, 0.5, 1])
+    assert [Geometric(0.01).factor(epoch, 10) for epoch in (0, 5, 10)] == pytest.approx([1, 0.1, 0.01])
+    assert Cosine(0.2).factor(40, 40) == pytest.approx(0.2)

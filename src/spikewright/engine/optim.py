@@ -155,7 +155,7 @@ class _Polyak(torch.optim.Optimizer):
         return loss
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """The learning rate over the run, as a factor of the optimiser's: a pure function of progress, so nothing to save.
 
