@@ -102,7 +102,7 @@ def test_bad_settings_are_refused_in_one_line(kind: type, values: dict[str, Any]
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("schedule", [Constant(2.0), Cosine(2.0), StepDecay(2.0, every=30)])
+@pytest.mark.parametrize("schedule", [Constant(warmup=2.0), Cosine(warmup=2.0), StepDecay(warmup=2.0, every=30)])
 def test_warm_up_rises_linearly_from_almost_nothing_to_one(schedule: Schedule) -> None:
     assert schedule.factor(0.0, 10) == 1e-3
     assert schedule.factor(0.5, 10) == pytest.approx(0.25)
@@ -116,7 +116,7 @@ def test_constant_stays() -> None:
 
 @pytest.mark.parametrize(("warmup", "minimum"), [(0.0, 0.0), (1.0, 0.0), (2.0, 0.1)])
 def test_cosine_runs_from_one_to_its_minimum(warmup: float, minimum: float) -> None:
-    schedule = Cosine(warmup, minimum)
+    schedule = Cosine(minimum, warmup=warmup)
     assert schedule.factor(warmup, 10) == pytest.approx(1.0)
     assert schedule.factor((10 + warmup) / 2, 10) == pytest.approx((1 + minimum) / 2)
     assert schedule.factor(10, 10) == pytest.approx(minimum, abs=1e-12)
