@@ -295,6 +295,20 @@ def test_silent_neurons_give_no_nan_and_are_lifted(layer):
             assert (dw == -2).all()
 
 
+@pytest.mark.parametrize("kind", [ExponentialIF, RampIF])
+def test_neurons_without_reserve_are_lifted_although_they_fire(kind):
+    weights, t = torch.tensor([[0.3] * 5, [0.5] * 5], dtype=F64), torch.zeros(1, 5, dtype=F64)
+    gradients = []
+    for lift, reserve in ((0.0, 0.0), (2.0, 0.0), (2.0, 1.0)):
+        layer = kind(5, 2, lift=lift, reserve=reserve).double()
+        layer.weight.data.copy_(weights * (1 if kind is ExponentialIF else 0.5))  # sums of 1.5 and 2.5, of threshold 1
+        out = layer.run(t, 30)
+        some_fire(out)
+        gradients.append(torch.autograd.grad(out.sum(), layer.weight)[0])
+    assert torch.equal(gradients[0], gradients[1])
+    assert (gradients[2] - gradients[0] == torch.tensor([[-2.0], [0.0]])).all()
+
+
 def test_a_spike_at_the_end_has_not_happened():
     layer = InstantIF(1, 1, v_th=0.5).double()
     layer.weight.data.fill_(1)
@@ -316,7 +330,7 @@ def test_bad_arguments_are_named(kind):
     for arguments in ((0, 3), (3, 2.5), (True, 1)):
         with pytest.raises(ConfigError, match="features is"):
             kind(*arguments)
-    for name in {"v_th", "tau_m", "tau_s", "latency", "lift", "push", "floor", "gain", "scale"}:
+    for name in {"v_th", "tau_m", "tau_s", "latency", "lift", "reserve", "push", "floor", "gain", "scale"}:
         if name in kind.__init__.__code__.co_varnames:
             for value in (math.nan, INF, -1.0):
                 with pytest.raises(ConfigError, match=f"{name} is"):

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from spikewright.data import Dataset, Split
 from spikewright.errors import ConfigError
+from spikewright.kernels.memory import keep_memory
 from spikewright.precision import resolved
 from spikewright.storage import Checkpoints, RunFolder
 
@@ -80,6 +81,7 @@ class Session:
             raise ConfigError(f"checkpoint_minutes is {self.checkpoint_minutes}, expected minutes, at least 0")
         if self.memory not in MEMORY:
             raise ConfigError(f"memory is {self.memory!r}, expected one of {', '.join(MEMORY)}")
+        keep_memory()
         self.accelerator = self._accelerator()
         self.console = Console(stderr=True, quiet=not (self.progress and self.accelerator.is_main_process))
         self.train, self.valid = self._split()

@@ -8,8 +8,6 @@ torch has loaded: a second pool of threads would fight the first over the cores.
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ from torch import Tensor
 from spikewright.kernels import cpu_loops, cpu_rows, machine
 from spikewright.kernels.formula import Formula, slope
 from spikewright.kernels.generated import module_of
+from spikewright.kernels.memory import keep_memory
 from spikewright.kernels.plan import Gradients, Kind, Numbers
 
 __all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
@@ -36,8 +35,6 @@ ALONE = 16_384  # neuron-steps below which waking the other threads costs more t
 WIDEST = 2048  # neurons in a tile
 PAST = 1 << 25  # bytes written above which they go past the caches: these hold no more until somebody reads them
 TILE_BYTES = 1 << 18  # of potentials in a tile of the backward pass: they should stay in the second-level cache
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 _LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _scratch = threading.local()
@@ -167,18 +164,6 @@ def _team() -> Callable[[int, int, int], None]:
     return run
 
 
-def _keep_memory() -> None:
-    """Ask glibc to keep freed blocks for the next step of training instead of giving them back to the system.
-
-    Getting large blocks anew costs a page fault for every 4 KiB, more than a fused kernel's work on them. Other C
-    libraries are not asked, and SPIKEWRIGHT_MALLOC=system leaves the allocator as it is.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None and os.environ.get("SPIKEWRIGHT_MALLOC") != "system":
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
-            mallopt(option, value)
-
-
 # ---- from a kind to machine code
 
 
@@ -212,4 +197,4 @@ def _module(strict: bool, timed: bool, sums: bool, formula: Formula | None) -> t
     return module_of(cpu_loops, own, *depends, numba.__version__)
 
 
-_keep_memory()
+keep_memory()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikewright.errors import ConfigError, NumericError, positive
+from spikewright.errors import NumericError, positive
 from spikewright.times import loops
 from spikewright.times.layer import Dense, backward
 from spikewright.times.threads import TILE, spread
@@ -128,14 +127,15 @@ class Causal(Dense):
         in_features, out_features: inputs and neurons.
         v_th: threshold.
         lift: gradient -lift for all weights of a neuron whose weights, summed up, could never make it fire.
+        reserve: or exceed by less than reserve * v_th what could.
     """
 
-    def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0):
+    def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0, reserve: float = 0.0):
         super().__init__(in_features, out_features)
-        self.v_th = positive(type(self).__name__, "v_th", v_th)
-        if not 0 <= lift < math.inf:
-            raise ConfigError(f"{type(self).__name__}: lift is {lift}, expected a finite number of at least 0")
-        self.lift = lift
+        name = type(self).__name__
+        self.v_th = positive(name, "v_th", v_th)
+        self.lift = positive(name, "lift", lift, zero=True)
+        self.reserve = positive(name, "reserve", reserve, zero=True)
 
     least = 0.0  # what the weights must sum up to, in units of v_th
 
@@ -172,7 +172,7 @@ class Causal(Dense):
         if down is not None:
             down *= np.where(np.isfinite(x), self.slope(x), 0)
         if self.lift:
-            dweight[:, weight.sum(0) <= self.least * self.v_th] -= self.lift
+            dweight[:, weight.sum(0) <= (self.least + self.reserve) * self.v_th] -= self.lift
         return down, dweight
 
     def extra_repr(self) -> str:
@@ -188,14 +188,24 @@ class ExponentialIF(Causal):
     Args:
         in_features, out_features: inputs and neurons.
         v_th: threshold.
-        lift: the weight of the cost lift * max(0, v_th - sum_i w_ji) of every neuron, which enters the gradient alone.
+        lift: the weight of the cost lift * max(0, (1 + reserve) v_th - sum_i w_ji) of every neuron, which enters the
+            gradient alone.
         tau_s: synaptic time constant, steps.
+        reserve: see lift; the paper's cost has none.
     """
 
     least = 1.0
 
-    def __init__(self, in_features: int, out_features: int, v_th: float = 1.0, lift: float = 0.0, tau_s: float = 10.0):
-        super().__init__(in_features, out_features, v_th, lift)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        v_th: float = 1.0,
+        lift: float = 0.0,
+        tau_s: float = 10.0,
+        reserve: float = 0.0,
+    ):
+        super().__init__(in_features, out_features, v_th, lift, reserve)
         self.tau_s = positive(type(self).__name__, "tau_s", tau_s)
 
     def line(self, times: np.ndarray) -> np.ndarray:
