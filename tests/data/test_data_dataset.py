@@ -163,6 +163,9 @@ def test_limited():
     assert len(sums) == 4 and data.limited(10, seed=3).checksum == small.checksum
     assert torch.equal(data.limited(5, 3).train.labels, small.train.labels[:5])
     assert data.limited(40) is data and data.limited(1000) is data
+    tested = data.limited(6, 3, "test")
+    assert len(tested.test) == 6 and tested.train is data.train and "6 of" in tested.note
+    assert tested.checksum not in sums
     assert small.limited(5).note == "10 of 40 training samples; 5 of 10 training samples"
     for n in (0, -1):
         with pytest.raises(ConfigError, match="limit"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -53,21 +54,22 @@ class Dataset:
         """How many classes there are."""
         return len(self.classes)
 
-    def limited(self, n: int, seed: int = 0) -> Dataset:
-        """The first `n` samples of the training set shuffled by `seed`; the test set is untouched.
+    def limited(self, n: int, seed: int = 0, part: Literal["train", "test"] = "train") -> Dataset:
+        """The first `n` samples of the training set (or the test set) shuffled by `seed`; the other is untouched.
 
-        `mean` and `std` stay those of the whole training set. With `n` as large as the training set, nothing changes.
+        `mean` and `std` stay those of the whole training set. With `n` as large as the set, nothing changes.
         Raises ConfigError: `n` is no whole number above 0.
         """
-        whole("", "limit", n)
-        if n >= len(self.train):
+        whole("", "limit" if part == "train" else "test_limit", n)
+        split: Split = getattr(self, part)
+        if n >= len(split):
             return self
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))
-        note = f"{n:,} of {len(self.train):,} training samples"
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+        note = f"{n:,} of {len(split):,} {'training' if part == 'train' else 'test'} samples"
         return replace(
             self,
-            train=self.train.subset(order[:n]),
-            checksum=digest((self.checksum, f"first {n} of shuffle {seed}")),
+            **{part: split.subset(order[:n])},  # type: ignore[arg-type]
+            checksum=digest((self.checksum, f"first {n} of shuffle {seed}{'' if part == 'train' else ' of the test'}")),
             note=f"{self.note}; {note}" if self.note else note,
         )
 

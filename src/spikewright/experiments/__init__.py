@@ -64,6 +64,8 @@ class Experiment:
     """Folder for the runs and experiment.json; by default runs/experiment-NAME-DATA. Runs in it are gone on with."""
     limit: int | None = None
     """Train on the first N samples of the shuffled training set."""
+    test_limit: int | None = None
+    """Test on N samples, drawn by the seed; the table then says that it is of a subset."""
     seed: int = 0
     """Seed of every run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -91,6 +93,8 @@ class Experiment:
     def run(self, show: Callable[[list[Row]], None] = lambda rows: None) -> list[Row]:
         """Run it; experiment.json is written anew after every row, and `show` told."""
         data = load(self.data, data_dir=self.data_dir)
+        if self.test_limit is not None:
+            data = data.limited(self.test_limit, self.seed, "test")
         found: list[Row] = []
         for row in self.rows(data):
             found.append(row)
