@@ -94,5 +94,5 @@ class HybridConversion(Experiment):
             )
             self.curves[f"hybrid, T = {t}"] = [[i + 1, 100 * a] for i, a in enumerate(run["accuracy_by_step"])]
             samples = run["train_samples"]
-            note = f"STDB on {samples:,} images, {self.tune_epochs} times"
+            note = f"STDB on {samples:,} images, epochs: {self.tune_epochs}"
             yield Row(f"hybrid, T = {t}", paper.get(f"hybrid {t}"), 100 * run["test_accuracy"], note=note)
