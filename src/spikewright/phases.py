@@ -82,7 +82,8 @@ class Fit(Phase):
         clip: largest global norm of the gradient, None for no clipping.
         weight_clamp: every parameter is kept within -weight_clamp .. weight_clamp.
         augment: random changes of the training images.
-        steps: T to train (and validate) at; None: the network's own.
+        steps: T to train at; None: the network's own.
+        validate_steps: T to validate at; None: that of training.
         until: stop after the epoch whose validation accuracy (a fraction of 1) is that high; None: after `epochs`.
         during: called before every step with the network and the epochs done (a fraction), to change it by schedule.
         clip_rows: largest norm of the gradient of each row of a weight matrix, one neuron's inputs.
@@ -101,6 +102,7 @@ class Fit(Phase):
     weight_clamp: float | None = None
     augment: Augment | None = None
     steps: int | None = None
+    validate_steps: int | None = None
     until: float | None = None
     during: Callable[[nn.Module, float], None] | None = None
     clip_rows: float | None = None
@@ -110,11 +112,10 @@ class Fit(Phase):
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "steps"):
+        for name in ("epochs", "batch", "steps", "validate_steps"):
             value = getattr(self, name)
-            if value is None and name == "steps":
-                continue
-            whole("", name, value)
+            if value is not None or not name.endswith("steps"):
+                whole("", name, value)
         for name in ("clip", "weight_clamp", "clip_rows", "stop_below"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):

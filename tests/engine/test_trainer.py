@@ -172,7 +172,7 @@ def test_a_summed_loss_is_recorded_per_sample_too() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"epochs": 0}, {"epochs": -1}, {"epochs": 1.5}, {"epochs": True}, {"batch": 0}, {"batch": "64"},
+        {"validate_steps": 0}, {"epochs": 0}, {"epochs": -1}, {"epochs": 1.5}, {"epochs": True}, {"batch": 0}, {"batch": "64"},
         {"clip": 0.0}, {"clip": math.nan}, {"clip": -1.0}, {"weight_clamp": 0.0}, {"weight_clamp": math.inf},
     ],
 )  # fmt: skip
@@ -214,3 +214,15 @@ def test_what_is_renewed_between_epochs_is_tested_only_after_it_could_learn(monk
     assert [line.get("renewed") for line in session.records] == [4, 4, None]
     assert seen[0] > max(seen[1:3])
     assert all(torch.equal(snn.state_dict()[k], v) for k, v in before.items())  # the first epoch's are the best
+
+
+def test_validation_has_steps_of_its_own_and_training_ends_where_it_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    snn, steps, found = network(), [], iter([0.2, 0.6, 0.9, 0.3])
+    run = sw.SNN.run
+    monkeypatch.setattr(sw.SNN, "run", lambda *a, **more: steps.append(more.get("steps")) or run(*a, **more))
+    accuracy = Trainer._accuracy
+    monkeypatch.setattr(Trainer, "_accuracy", lambda self, split: (accuracy(self, split), next(found))[1])
+    session = Session(tiny(), seed=0, validation=0.25, progress=False)
+    Fit(snn, CrossEntropy(), epochs=9, batch=30, steps=1, validate_steps=4, until=0.6).run(session)
+    assert [line["validation_accuracy"] for line in session.records] == [0.2, 0.6]
+    assert steps == [1, 4, 1, 4]

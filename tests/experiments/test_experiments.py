@@ -46,12 +46,29 @@ def test_an_experiment_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", TINY)
 def test_it_writes_the_papers_table_beside_ours(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["experiment", name, "--data", "digits", "--limit", "150", "--test-limit", "300", "--out", "e", "--quiet", *TINY[name]]
+    words = [
+        "experiment",
+        name,
+        "--data",
+        "digits",
+        "--limit",
+        "150",
+        "--test-limit",
+        "300",
+        "--out",
+        "e",
+        "--quiet",
+        *TINY[name],
+    ]
     assert cli.main([*words, "--record", "r.json"]) == 0
     out = capsys.readouterr().out
     record = json.loads(Path("e/experiment.json").read_text())
     assert record == json.loads(Path("r.json").read_text())
-    assert record["rows"] and record["dataset"] == "digits" and {"150 of", "300 of"} <= set(re.findall(r"\d+ of", record["note"]))
+    assert (
+        record["rows"]
+        and record["dataset"] == "digits"
+        and {"150 of", "300 of"} <= set(re.findall(r"\d+ of", record["note"]))
+    )
     figures = [row["ours"] for row in record["rows"] if row["unit"] == "%"]
     assert len(figures) >= 2 and all(0 <= f <= 100 for f in figures) and max(figures) > 10
     assert all(f"{f:.2f} %" in out for f in figures)

@@ -225,9 +225,10 @@ class Trainer:
         """Accuracy of the last scores, ties wrong, the samples shared among the processes."""
         mine = torch.arange(len(split))[self.accelerator.process_index :: self.accelerator.num_processes]
         total = torch.zeros((), dtype=torch.double, device=self.device)
+        steps = self.fit.validate_steps or self.fit.steps
         with inference(self.snn), self.accelerator.autocast():
             for part in mine.split(max(self.fit.batch, 100)):
-                scores = self.snn.run(split.batch(part).to(self.device), steps=self.fit.steps).scores[-1]
+                scores = self.snn.run(split.batch(part).to(self.device), steps=steps).scores[-1]
                 total += hits(scores, split.labels[part].to(self.device)).sum()
         return float(self.accelerator.reduce(total)) / len(split)
 

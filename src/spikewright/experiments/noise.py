@@ -34,9 +34,9 @@ class NoiseTraining(Experiment):
 
     `accuracy`: one net trained for one step, run for 1 to T steps; the same weights with independent noise at every
     step (the method's second stage) and with other alpha. `kinds`: nets trained with uniform noise and, a control of
-    ours, with the noise's mean. `time`: seconds of training (validation left out) until the validation accuracy of an
-    epoch reaches the benchmark, with noise at T = 1, which T = 10 only improves on, and by surrogate gradients through
-    T steps; the same net, batch, optimiser and learning rate, one after the other on the same machine.
+    ours, with the noise's mean. `time`: seconds of training (validation left out) until an epoch's validation accuracy
+    after T steps reaches the benchmark, trained with noise for one step and by surrogate gradients through all T; the
+    same net, batch, optimiser and learning rate, one after the other on the same machine.
     """
 
     data: str = "fashion-mnist"

@@ -70,7 +70,7 @@ class Noise(Augmented):
     lr: float = 1e-4
     """Learning rate of Adam."""
     until: float = 0.0
-    """Stop after the epoch that reaches this validation accuracy in %; 0 for never."""
+    """Stop after the epoch that reaches this validation accuracy in %, after T steps; 0 for never."""
     direct: bool = False
     """For comparison: the same net with ordinary LIF neurons, trained by surrogate gradients through all steps."""
     schedule: Literal["restarts", "cosine"] = "restarts"
@@ -109,5 +109,6 @@ class Noise(Augmented):
             schedule,
             augment=self.augment(data),
             steps=None if self.direct else 1,
+            validate_steps=self.steps if self.until else None,
             until=self.until / 100 or None,
         )
