@@ -23,7 +23,10 @@ from spikewright.times.network import dense
 @recipe(
     paper="Mostafa 2017",
     reports={"mnist": 97.55},
-    presets={"digits": {"arch": "100-10", "epochs": 20, "batch": 20, "lr": 5e-3}},
+    presets={
+        "digits": {"arch": "100-10", "epochs": 20, "batch": 20, "lr": 5e-3},
+        "mnist": {"epochs": 24, "gain": 8.0, "crop": 1},
+    },
 )
 @dataclass
 class Mostafa(Augmented):
