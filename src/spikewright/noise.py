@@ -7,10 +7,10 @@ content, so the same image under the same seed meets the same noise, wherever it
 
 from __future__ import annotations
 
+import ctypes
 import math
-import threading
 from functools import cache
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,17 +94,13 @@ def _in_torch(row: Tensor, size: int, gaussian: bool, peak: float, centre: float
 
 
 def _on_cpu(row: Tensor, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:
-    out = torch.empty(len(row), size)
-    keys, numbers, fill = row.contiguous().numpy(), out.numpy(), _fill()
-    shares = min(torch.get_num_threads(), len(row)) if out.numel() > ALONE else 1
-    cuts = [len(row) * i // shares for i in range(shares + 1)]
-    parts = [(keys[a:b], numbers[a:b], gaussian, peak, centre) for a, b in pairwise(cuts)]
-    others = [threading.Thread(target=fill, args=part) for part in parts[1:]]
-    for other in others:
-        other.start()
-    fill(*parts[0])
-    for other in others:
-        other.join()
+    from spikewright.kernels.team import run_on_team
+    from spikewright.noise_loops import Draw
+
+    keys, out = row.contiguous(), torch.empty(len(row), size)
+    call = Draw(keys=keys.data_ptr(), out=out.data_ptr(), rows=len(row), size=size, gaussian=gaussian)
+    call.here, call.peak, call.centre = ctypes.addressof(call), peak, centre
+    run_on_team(_fill().address, call.here, torch.get_num_threads() if out.numel() > ALONE else 1)
     return out
 
 
@@ -114,7 +110,8 @@ def _fill() -> Any:
     import numba
 
     from spikewright import noise_loops
+    from spikewright.kernels import machine
     from spikewright.kernels.generated import module_of
 
-    module, cached = module_of(noise_loops, "", numba.__version__)
-    return numba.njit(nogil=True, cache=cached)(module.fill)
+    module, cached = module_of(noise_loops, "", Path(str(machine.__file__)).read_text(), numba.__version__)
+    return numba.cfunc(noise_loops.SIGNATURE, cache=cached)(module.fill)

@@ -10,10 +10,15 @@ vector register it was made; LLVM cannot vectorise the C library's log, so there
 
 from __future__ import annotations
 
-import numpy as np
-from numba import float32, int32, njit, uint32
+import ctypes
 
-__all__ = ["fill"]
+import numpy as np
+from numba import carray, float32, from_dtype, int32, int64, njit, uint32, void
+from numba.types import CPointer
+
+from spikewright.kernels.machine import add_one, at
+
+__all__ = ["SIGNATURE", "Draw", "fill"]
 
 
 @njit(inline="always")
@@ -66,26 +71,49 @@ def _normal(x):
     return (p if w < float32(5) else q) * x * float32(1.41421356)
 
 
-def fill(keys, out, gaussian, peak, centre):
-    """keys int64 [B] -> out float32 [B, size]: see `noise._drawn`."""
-    size = out.shape[1]
-    for b in range(len(keys)):
-        key, row, most = uint32(keys[b]), out[b], int32(0)
-        for i in range(size):
-            h = uint32(key + uint32(uint32(i + 1) * uint32(0x9E3779B1)))
-            h = uint32(h ^ (h >> uint32(16)))
-            h = uint32(h * uint32(0x7FEB352D))
-            h = uint32(h ^ (h >> uint32(15)))
-            h = uint32(h * uint32(0x846CA68B))
-            h = uint32(h ^ (h >> uint32(16)))
-            odd = int32(int32(h >> uint32(8)) * int32(2) + int32(1 - (1 << 24)))
-            most = max(most, abs(odd))
-            row[i] = float32(odd) * float32(2.0**-24)
-        if gaussian:
-            for i in range(size):
-                row[i] = _normal(row[i])
-        if peak != 0:  # the largest normal number is that of the largest uniform one
-            top = _normal(float32(most) * float32(2.0**-24)) if gaussian else float32(1)
-            scale, shift = float32(float32(peak) / top), float32(centre)
-            for i in range(size):
-                row[i] = row[i] * scale + shift
+class Draw(ctypes.Structure):
+    """One call: keys int64 [rows] -> out float32 [rows, size], by address; threads share the counter `taken`."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ["here", "keys", "out", "rows", "size", "gaussian", "taken"]),
+        *((name, ctypes.c_float) for name in ("peak", "centre")),
+    )
+
+
+SIGNATURE = void(CPointer(from_dtype(np.dtype(Draw))))
+TAKEN = Draw.taken.offset
+
+
+@njit(error_model="numpy")
+def _fill(key, row, gaussian, peak, centre):
+    """See `noise._drawn`."""
+    most = int32(0)
+    for i in range(len(row)):
+        h = uint32(key + uint32(uint32(i + 1) * uint32(0x9E3779B1)))
+        h = uint32(h ^ (h >> uint32(16)))
+        h = uint32(h * uint32(0x7FEB352D))
+        h = uint32(h ^ (h >> uint32(15)))
+        h = uint32(h * uint32(0x846CA68B))
+        h = uint32(h ^ (h >> uint32(16)))
+        odd = int32(int32(h >> uint32(8)) * int32(2) + int32(1 - (1 << 24)))
+        most = max(most, abs(odd))
+        row[i] = float32(odd) * float32(2.0**-24)
+    if gaussian:
+        for i in range(len(row)):
+            row[i] = _normal(row[i])
+    if peak != 0:  # the largest normal number is that of the largest uniform one
+        top = _normal(float32(most) * float32(2.0**-24)) if gaussian else float32(1)
+        scale, shift = float32(peak / top), float32(centre)
+        for i in range(len(row)):
+            row[i] = row[i] * scale + shift
+
+
+def fill(address):
+    """Fill rows, one at a time, until none is left."""
+    call = carray(address, 1)[0]
+    while True:
+        b = add_one(call.here + TAKEN)
+        if b >= call.rows:
+            return
+        key = uint32(at(call.keys + 8 * b, 1, int64)[0])
+        _fill(key, at(call.out + 4 * call.size * b, call.size, float32), call.gaussian != 0, call.peak, call.centre)

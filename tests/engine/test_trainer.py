@@ -172,8 +172,9 @@ def test_a_summed_loss_is_recorded_per_sample_too() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"validate_steps": 0}, {"epochs": 0}, {"epochs": -1}, {"epochs": 1.5}, {"epochs": True}, {"batch": 0}, {"batch": "64"},
+        {"epochs": 0}, {"epochs": -1}, {"epochs": 1.5}, {"epochs": True}, {"batch": 0}, {"batch": "64"},
         {"clip": 0.0}, {"clip": math.nan}, {"clip": -1.0}, {"weight_clamp": 0.0}, {"weight_clamp": math.inf},
+        {"validate_steps": 0},
     ],
 )  # fmt: skip
 def test_bad_settings_of_a_fit_are_refused(values: dict[str, Any]) -> None:

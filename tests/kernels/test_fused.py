@@ -21,7 +21,7 @@ from spikewright import kernels
 from spikewright import surrogate as sg
 from spikewright.clock import Clock
 from spikewright.errors import NumericError
-from spikewright.kernels import cpu, formula, fused, machine, reference
+from spikewright.kernels import cpu, formula, fused, machine, reference, team
 from spikewright.neurons import LIF, PLIF, Factor, HardReset, NoReset, Reset, Subtract
 from spikewright.passage import passage
 from spikewright.snn import SNN
@@ -842,8 +842,8 @@ def test_a_cache_that_cannot_be_written_costs_only_time(monkeypatch, tmp_path):
 
 
 def test_without_openmp_threads_of_python_serve(monkeypatch):
-    monkeypatch.setattr(cpu, "threadpool_info", list)
-    monkeypatch.setattr(cpu, "_team", cpu._team.__wrapped__)
+    monkeypatch.setattr(team, "threadpool_info", list)
+    monkeypatch.setattr(team, "_team", team._team.__wrapped__)
     torch.set_num_threads(2)
     try:
         compare(current(9, 2, 4001))

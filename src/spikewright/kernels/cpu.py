@@ -1,16 +1,13 @@
 """Running the fused loops of `cpu_loops` on the CPU: one compiled pair for each kind of neuron, on torch's own threads.
 
 A kind's source is a copy of `cpu_loops` with its part written in, kept in the user's cache folder, where Numba's cache
-finds its machine code again in the next process. The compiled functions are called through the OpenMP library that
-torch has loaded: a second pool of threads would fight the first over the cores.
+finds its machine code again in the next process.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +15,6 @@ from typing import Any
 
 import numba
 import torch
-from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from spikewright.kernels import cpu_loops, cpu_rows, machine
@@ -26,6 +22,7 @@ from spikewright.kernels.formula import Formula, slope
 from spikewright.kernels.generated import module_of
 from spikewright.kernels.memory import keep_memory
 from spikewright.kernels.plan import Gradients, Kind, Numbers
+from spikewright.kernels.team import run_on_team
 
 __all__ = ["DTYPES", "POOLS", "backward", "forward", "prepare"]
 
@@ -36,7 +33,6 @@ WIDEST = 2048  # neurons in a tile
 PAST = 1 << 25  # bytes written above which they go past the caches: these hold no more until somebody reads them
 TILE_BYTES = 1 << 18  # of potentials in a tile of the backward pass: they should stay in the second-level cache
 
-_LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _scratch = threading.local()
 
 
@@ -128,10 +124,7 @@ def _run(function: Any, call: cpu_rows.Call, width: int, lines: int) -> None:
     threads = torch.get_num_threads() if call.neurons * call.steps > ALONE else 1
     call.per_thread = lines * width + machine.BLOCK  # the last line may be run over
     call.scratch = _room(threads * call.per_thread).data_ptr()
-    if threads == 1:
-        _LOOP(function.address)(call.here)
-    else:
-        _team()(function.address, call.here, threads)
+    run_on_team(function.address, call.here, threads)
 
 
 def _room(count: int) -> Tensor:
@@ -140,28 +133,6 @@ def _room(count: int) -> Tensor:
     if kept is None or kept.numel() < count:
         kept = _scratch.room = torch.empty(count)
     return kept
-
-
-@cache
-def _team() -> Callable[[int, int, int], None]:
-    """What calls a compiled loop (its address, its call's, threads): torch's OpenMP, else threads of Python's."""
-    home = str(Path(torch.__file__).parent)
-    libraries = [info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp"]
-    for path in sorted(libraries, key=lambda path: not path.startswith(home)):
-        parallel = getattr(ctypes.CDLL(path), "GOMP_parallel", None)
-        if parallel is not None:
-            parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-            parallel.restype = None
-            return lambda loop, call, threads: parallel(loop, call, threads, 0)
-    pool = ThreadPoolExecutor(thread_name_prefix="spikewright")
-
-    def run(loop: int, call: int, threads: int) -> None:
-        others = [pool.submit(_LOOP(loop), call) for _ in range(threads - 1)]
-        _LOOP(loop)(call)
-        for other in others:
-            other.result()
-
-    return run
 
 
 # ---- from a kind to machine code
