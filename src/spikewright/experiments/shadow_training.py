@@ -25,9 +25,20 @@ class ShadowTraining(Experiment):
     """Time steps T."""
     epochs: int = 5
     """Passes over the training set."""
+    lr: float = 3e-3
+    """Highest learning rate of Adam; the thesis does not state its own."""
 
     def rows(self, data: Dataset) -> Iterator[Row]:
-        run = self.trained("lenet", "rueckauer", data, arch=self.arch, steps=self.steps, epochs=self.epochs, batch=128)
+        run = self.trained(
+            "lenet",
+            "rueckauer",
+            data,
+            arch=self.arch,
+            steps=self.steps,
+            epochs=self.epochs,
+            batch=128,
+            lr=self.lr,
+        )
         ann, snn = run["ann_test_accuracy"], run["accuracy_by_step"]
         yield Row("LeNet, ANN", 98.38, 100 * ann)
         yield Row(f"LeNet, SNN, T = {self.steps}", 97.92, 100 * snn[-1], note="the paper's on 96 images")
