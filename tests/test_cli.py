@@ -133,6 +133,17 @@ def test_training_without_a_method_says_which_and_prints_the_figures(call: Any, 
     assert config["settings"]["steps"] == 3 and config["settings"]["epochs"] == 1 and config["limit"] == 60
 
 
+def test_a_run_tested_on_a_part_of_the_test_set_says_so_and_is_evaluated_on_all_of_it(call: Any) -> None:
+    said = call("train", *QUICK, "--test-limit", "50", "--out", "part", "--record", "record.json")
+    assert said.code == 0, said
+    summary, record = (json.loads(Path(name).read_text()) for name in ("part/summary.json", "record.json"))
+    assert summary["samples"] == 50
+    assert "50 of 360 test samples" in record["note"] and "60 of 1,437 training samples" in record["note"]
+    assert json.loads(Path("part/config.json").read_text())["test_limit"] == 50
+    (row,) = json.loads(call("evaluate", "part", "--json").out)
+    assert row["samples"] == 360
+
+
 def test_flags_come_from_the_fields_and_reach_the_recipe(call: Any) -> None:
     assert call("train", "tssl-bp", *QUICK, "--tau-m", "4.5", "--tau_s=2.5", "--seed", "7", "--out", "r").code == 0
     config = json.loads(Path("r/config.json").read_text())
@@ -209,6 +220,7 @@ def test_compare_looks_at_all_names_before_it_trains(call: Any, tmp_path: Path) 
         (["train", *QUICK, "--epochs", "0"], ["epochs is 0", "at least 1"]),
         (["train", *QUICK, "--batch", "-1"], ["batch is -1"]),
         (["train", *QUICK, "--limit", "0"], ["limit is 0", "at least 1"]),
+        (["train", *QUICK, "--test-limit", "0"], ["test_limit is 0", "at least 1"]),
         (["train", *QUICK, "--lr", "nan"], ["lr is nan", "finite"]),
         (["train", *QUICK, "--lr", "-1"], ["lr is -1", "above 0"]),
         (["train", *QUICK, "--tau", "0.5"], ["tau is 0.5"]),

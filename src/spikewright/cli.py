@@ -84,6 +84,7 @@ def _train(method: str, options: RunOptions, out: Path, settings: dict[str, Any]
         out=out,
         data_dir=options.data_dir,
         limit=options.limit,
+        test_limit=options.test_limit,
         seed=options.seed,
         validation=options.validation,
         device=options.device,

@@ -60,6 +60,8 @@ class RunOptions(ResumeOptions):
     """Run folder; by default runs/METHOD-DATA-TIME."""
     limit: int | None = None
     """Train on the first N samples of the shuffled training set."""
+    test_limit: int | None = None
+    """Test on N samples, drawn by the seed; the record then says so."""
     seed: int = 0
     """Everything random is a function of it."""
     validation: float = 0.1

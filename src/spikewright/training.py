@@ -42,6 +42,7 @@ def train(
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     limit: int | None = None,
+    test_limit: int | None = None,
     seed: int = 0,
     validation: float = 0.1,
     device: str = "auto",
@@ -60,6 +61,7 @@ def train(
         out: run folder for config.json, metrics.jsonl, summary.json and the model; None keeps nothing.
         data_dir: where to look for the data first.
         limit: train on the first so many samples of the shuffled training set.
+        test_limit: test on so many samples, drawn by the seed.
         seed: everything random is a function of it.
         validation: fraction of the training set held out to choose among epochs.
         device, precision, memory, checkpoint_minutes: see `Session`.
@@ -75,6 +77,7 @@ def train(
         "data": data.name,
         "data_dir": str(data_dir) if data_dir else None,
         "limit": limit,
+        "test_limit": test_limit,
         "seed": seed,
         "validation": validation,
         "device": device,
@@ -136,6 +139,7 @@ def resume(
             "data": str(name),
             "data_dir": str() | None as data_dir,
             "limit": int() | None,
+            "test_limit": int() | None,
             "seed": int(),
             "validation": int() | float(),
             "device": str(),
@@ -201,6 +205,8 @@ def _run(
 ) -> SNN:
     if config["limit"] is not None:
         data = data.limited(config["limit"], config["seed"])
+    if config["test_limit"] is not None:
+        data = data.limited(config["test_limit"], config["seed"], "test")
     data = data.with_steps(plan.steps)
     session = Session(
         data,
