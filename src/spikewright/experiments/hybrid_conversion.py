@@ -46,7 +46,7 @@ class HybridConversion(Experiment):
     """Conversion at many and at few steps, and STDB after it: LeNet-5 on MNIST, VGGs on CIFAR-10.
 
     One ANN is trained under the constraints of conversion and serves all rows: thresholds from the largest currents at
-    T = 2500; scaled by a factor found on held out samples at fewer steps; the same network trained on by STDB.
+    T = 2500; scaled by a factor found on held out samples at fewer steps; that network trained on by STDB.
     """
 
     arch: str = "lenet-5"
@@ -76,8 +76,10 @@ class HybridConversion(Experiment):
             curve = run["accuracy_by_step"]
             self.curves["thresholds of the largest current"] = [[t + 1, 100 * a] for t, a in enumerate(curve)]
             yield Row(f"converted, T = {self.long_steps}", paper.get(str(self.long_steps)), 100 * curve[-1])
+        factors: dict[int, float] = {}
         for t in steps:
             run = self.trained(f"scaled-{t}", "scaled-threshold", data, steps=t, ann=ann, **common)
+            factors[t] = run["k"]
             self.curves[f"scaled for T = {t}"] = [[i + 1, 100 * a] for i, a in enumerate(run["accuracy_by_step"])]
             note = f"k = {run['k']:g}"
             yield Row(f"scaled thresholds, T = {t}", paper.get(f"scaled {t}"), 100 * run["test_accuracy"], note=note)
@@ -89,6 +91,8 @@ class HybridConversion(Experiment):
                 limit=self.tune_limit,
                 steps=t,
                 ann=ann,
+                search="",
+                k=factors[t],
                 tune_epochs=self.tune_epochs,
                 **common,
             )
