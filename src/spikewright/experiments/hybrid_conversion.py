@@ -61,6 +61,8 @@ class HybridConversion(Experiment):
     """Passes by STDB; the paper takes fewer than 20."""
     tune_limit: int | None = None
     """Train by STDB on the first N samples only."""
+    tune_lr: float = 1e-4
+    """Adam's learning rate of these; few samples want less."""
 
     def rows(self, data: Dataset) -> Iterator[Row]:
         paper = PAPER.get(self.arch, {})
@@ -94,6 +96,7 @@ class HybridConversion(Experiment):
                 search="",
                 k=factors[t],
                 tune_epochs=self.tune_epochs,
+                tune_lr=self.tune_lr,
                 **common,
             )
             self.curves[f"hybrid, T = {t}"] = [[i + 1, 100 * a] for i, a in enumerate(run["accuracy_by_step"])]
