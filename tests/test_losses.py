@@ -157,6 +157,24 @@ def test_relative_targets_by_hand():
     assert not grad[1].any() and grad[0].any()
 
 
+def test_the_true_class_may_be_asked_for_a_time_of_its_own():
+    # at most 2.5: the first 3 -> 2.5 and the others behind it, silent ones 20 -> 2.5
+    _, plain = of_times(RelativeTarget(3.0), [1, 2, 2])
+    _, grad = of_times(RelativeTarget(3.0, by=2.5), [1, 2, 2])
+    wanted = TIMES.clamp(max=20)
+    for b, true in enumerate([1, 2, 2]):
+        first = wanted[b].min()
+        if first < 20:
+            near = wanted[b] - first < 3
+            wanted[b, near] = first + 3
+        wanted[b, true] = min(float(first), 2.5)
+    error = wanted - TIMES.clamp(max=20)
+    torch.testing.assert_close(grad, -error / error.norm(dim=1, keepdim=True) / 3)
+    assert not torch.equal(grad, plain)
+    with pytest.raises(ConfigError, match="after the end of the run"):
+        of_times(RelativeTarget(3.0, by=20.0), [1, 2, 2])
+
+
 def test_an_image_without_error_has_a_gradient_of_0():
     run = Run(torch.tensor([[[2.0, 9.0]]], requires_grad=True), torch.zeros(20, 1, 2))
     loss = RelativeTarget()(run, torch.tensor([0]))

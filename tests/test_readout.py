@@ -127,6 +127,14 @@ def test_before_the_first_spike_all_outputs_are_equal():
     assert (scores[:5, 0, 0] == scores[:5, 0, 1]).all() and (scores[5:, 0, 0] > scores[5:, 0, 1]).all()
 
 
+def test_after_the_last_step_late_times_may_decide():
+    times = torch.tensor([[8.5, 8.2, 9.0], [8.5, 3.0, 8.1]])  # the first sample silent for all of 8 steps
+    plain, late = FirstSpike().at(times, 0, 8, 8), FirstSpike(late=True).at(times, 0, 8, 8)
+    assert torch.equal(plain[:-1], late[:-1]) and (plain[-1, 0] == plain[-1, 0, 0]).all()
+    assert late[-1].argmax(-1).tolist() == [1, 1] and late[-1, 0, 1] < -8
+    assert torch.equal(FirstSpike(late=True).at(times, 0, 8, 20), FirstSpike().at(times, 0, 8, 20))  # not yet the end
+
+
 def test_membranes_may_stay_below_zero():
     scores, _ = MaxMembrane().run(-torch.ones(3, 1, 2))
     assert (scores == -1).all()

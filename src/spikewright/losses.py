@@ -205,25 +205,35 @@ class RelativeTarget(TimeLoss):
     true class for t_min, the others for what they did; if all are silent, the true class for T - gamma. The norm stands
     in place of half its square because its gradient is the error divided by its norm, as in the authors' code.
 
+    A first spike near the end is easily none on other images. With `by`, the true class is asked for that time if t_min
+    is later, and if all are silent. (A variant; the papers have no such time.)
+
     Args:
         gamma: margin in steps.
         skip_silent: let a sample pass without error when all outputs are silent (BS4NN's code).
+        by: latest time that the true class is asked for, steps; None for none.
     """
 
     gamma: float = 3.0
     skip_silent: bool = False
+    by: float | None = None
 
     def __post_init__(self) -> None:
         positive("RelativeTarget", "gamma", self.gamma, "margin", unit="steps")
+        if self.by is not None:
+            positive("RelativeTarget", "by", self.by, "time", unit="steps")
 
     def of_times(self, times: Tensor, target: Tensor, steps: float) -> Tensor:
+        by = steps if self.by is None else self.by
+        if self.by is not None:
+            _within("RelativeTarget", "by", by, steps)
         with torch.no_grad():
             first = times.amin(-1, keepdim=True)
             silent = first >= steps
             wanted = torch.where(times - first < self.gamma, (first + self.gamma).clamp(max=steps), times)
-            late = torch.full_like(first, steps if self.skip_silent else steps - self.gamma)
+            late = torch.full_like(first, steps if self.skip_silent else min(steps - self.gamma, by))
             true = F.one_hot(target, times.shape[-1]).bool()
-            wanted = torch.where(true, torch.where(silent, late, first), wanted)
+            wanted = torch.where(true, torch.where(silent, late, first.clamp(max=by)), wanted)
         error = (wanted - times).square().sum(-1)
         return torch.where(error > 0, error, 1.0).sqrt().mul(error > 0).mean()
 
@@ -327,5 +337,5 @@ class EarlyCrossEntropy(TimeLoss):
 def _within(owner: str, name: str, time: float, steps: float) -> None:
     if time >= steps:
         raise ConfigError(
-            f"{owner}: {name} reach to {time:g}, after the end of the run: expected below its {steps:g} steps"
+            f"{owner}: {name} reaches to {time:g}, after the end of the run: expected below its {steps:g} steps"
         )

@@ -89,6 +89,8 @@ class Fit(Phase):
         clip_rows: largest norm of the gradient of each row of a weight matrix, one neuron's inputs.
         weight_floor: every parameter is kept at this or above.
         upkeep: what is done to the network between epochs.
+        average: share by which an average of the weights moves towards them at every step; the average is what is
+            validated and kept (Polyak & Juditsky 1992, with forgetting). None: the weights themselves.
         stop_below: training ends with the first epoch whose mean loss is below this.
     """
 
@@ -108,6 +110,7 @@ class Fit(Phase):
     clip_rows: float | None = None
     weight_floor: float | None = None
     upkeep: Upkeep | None = None
+    average: float | None = None
     stop_below: float | None = None
     last: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
@@ -120,6 +123,8 @@ class Fit(Phase):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, expected a finite number above 0, or none")
+        if self.average is not None and not 0 < self.average <= 1:
+            raise ConfigError(f"average is {self.average}, expected a share above 0 and at most 1, or none")
 
     def trainee(self, recompute: bool) -> Trainee:
         """What the trainer moves: the network under its loss."""

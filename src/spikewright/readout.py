@@ -315,17 +315,21 @@ class NearestTrain(Readout):
 class Timing(Readout):
     """Base of the readouts that go by when the outputs first fired, in a body of times or in a raster.
 
-    Subclasses write `of`. An output that has not fired after a step counts as one that fires right then.
+    Subclasses write `of`. An output that has not fired after a step counts as one that fires right then; but with
+    `late`, after the last step, as one that fires when its time says.
     """
+
+    late = False
 
     def of(self, times: Tensor) -> Tensor:
         """Scores of spike times: [..., B, F] -> [..., B, C]."""
         raise NotImplementedError
 
-    def at(self, times: Tensor, start: int, stop: int) -> Tensor:
-        """Scores after each of the steps start .. stop: times [B, F], infinity for none -> [stop - start, B, C]."""
+    def at(self, times: Tensor, start: int, stop: int, steps: int | None = None) -> Tensor:
+        """Scores after the steps start .. stop of `steps`: times [B, F], infinity for none -> [stop - start, B, C]."""
         after = torch.arange(start + 1, stop + 1, device=times.device, dtype=times.dtype).view(-1, 1, 1)
-        return self.of(torch.where(times < after, times, after))
+        known = (times < after) | (self.late & (after == steps))
+        return self.of(torch.where(known, times, after))
 
     def run(self, out: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         times, start = state or (torch.full_like(out[0], math.inf), 0)
@@ -336,9 +340,16 @@ class Timing(Readout):
 
 @dataclass(frozen=True)
 class FirstSpike(Timing):
-    """-t / tau: the output that fires first wins; a softmax of it is one over -t / tau."""
+    """-t / tau: the output that fires first wins; a softmax of it is one over -t / tau.
+
+    Args:
+        tau: scale of the times, steps.
+        late: when the last step has passed and none has fired, the outputs' times behind it decide (with
+            `InstantIF(late=True)` the potentials, as in S4NN's authors' code).
+    """
 
     tau: float = 1.0
+    late: bool = False
 
     def __post_init__(self) -> None:
         positive(type(self).__name__, "tau", self.tau, "time", unit="steps")

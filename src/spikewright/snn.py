@@ -241,7 +241,8 @@ class SNN(nn.Module):
             times = expect("SNN", "encode", self.encode, Latency).times(raised(x), steps)
             carry.out = self._pass(times[None], Clock(steps, root=self.body), steps if rasters else 1)
         if not rasters:
-            return Run(carry.out, expect("SNN", "readout", self.readout, Timing).at(carry.out[0], start, stop))
+            readout = expect("SNN", "readout", self.readout, Timing)
+            return Run(carry.out, readout.at(carry.out[0], start, stop, steps))
         out = carry.out[start:stop]
         scores, carry.readout = self.readout.run(out, carry.readout)
         return Run(out, scores)

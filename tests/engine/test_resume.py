@@ -24,6 +24,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "surrogate": {"arch": "4C3-P2-D0.2-20-10", "steps": 3, "epochs": 2, "batch": 20, "lr": 2e-2},
     "stbp": {"arch": "4C3-P2-20-10", "steps": 4, "epochs": 2, "batch": 20, "lr": 2e-2},
     "tssl-bp": {"arch": "4C3-P2-20-10", "steps": 4, "epochs": 2, "batch": 20, "lr": 1e-2},
+    "s4nn": {"arch": "30-10", "epochs": 2, "batch": 20, "average": 0.05},
     "hybrid-stdb": {"arch": "4C3-P2-20-10", "steps": 8, "epochs": 1, "batch": 20, "lr": 1e-2, "tune_epochs": 1}
     | {"tune_batch": 20, "samples": 20, "estimate_steps": 8, "search": "0.4,0.8"},
 }

@@ -13,7 +13,7 @@ import spikewright as sw
 from spikewright.data import Dataset, Split
 from spikewright.engine.optim import SGD
 from spikewright.engine.session import Session
-from spikewright.engine.trainer import Trainer
+from spikewright.engine.trainer import Trainee, Trainer
 from spikewright.engine.upkeep import Upkeep
 from spikewright.errors import ConfigError, NumericError, SpikewrightError
 from spikewright.losses import CrossEntropy, KernelSpikeMSE, RateMSE
@@ -215,6 +215,32 @@ def test_what_is_renewed_between_epochs_is_tested_only_after_it_could_learn(monk
     assert [line.get("renewed") for line in session.records] == [4, 4, None]
     assert seen[0] > max(seen[1:3])
     assert all(torch.equal(snn.state_dict()[k], v) for k, v in before.items())  # the first epoch's are the best
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    snn, passed, tested = network(), [], []
+    settle, accuracy = Trainee.settle, Trainer._accuracy
+
+    def now() -> torch.Tensor:
+        return torch.cat([p.detach().flatten().clone() for p in snn.parameters()]).double()
+
+    monkeypatch.setattr(Trainee, "settle", lambda self: (settle(self), passed.append(now()))[0])
+    monkeypatch.setattr(Trainer, "_accuracy", lambda self, split: (tested.append(now()), accuracy(self, split))[1])
+    session = Session(tiny(), seed=0, validation=0.25, progress=False)
+    fit = Fit(snn, CrossEntropy(), epochs=4, batch=10, optimizer=SGD(0.5), average=0.25)
+    fit.run(session)
+    mean, means = passed[0], []
+    for n, weights in enumerate(passed):
+        mean = mean + max(0.25, 1 / (n + 1)) * (weights - mean)
+        means.append(mean)
+    assert len(passed) == 12 and (passed[0] - passed[-1]).abs().max() > 0.1
+    for epoch, weights in enumerate(tested):
+        torch.testing.assert_close(weights, means[3 * epoch + 2], rtol=1e-5, atol=1e-6)
+    last = torch.cat([fit.last[n].flatten() for n, _ in snn.named_parameters()]) if fit.last else now()
+    torch.testing.assert_close(last.double(), means[-1], rtol=1e-5, atol=1e-6)
+    for wrong in (0.0, 1.5, math.nan):
+        with pytest.raises(ConfigError, match="average is"):
+            Fit(snn, average=wrong)
 
 
 def test_validation_has_steps_of_its_own_and_training_ends_where_it_suffices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,18 @@ def test_the_approximate_rule_by_brute_force():
     torch.testing.assert_close(dt, (g[..., None] * before * layer.weight).sum(1))
 
 
+def test_late_neurons_say_how_far_they_stayed_below():
+    layer, t = drawn(InstantIF(12, 6, v_th=2.0), -0.3, 1.0), times(5, 12, whole=True)
+    plain, layer.late = layer.run(t, 20), True
+    out = layer.run(t, 20)
+    some_fire(plain)
+    silent = plain.isinf()
+    assert silent.any() and torch.equal(out[~silent], plain[~silent])
+    v = (t < 19).double() @ layer.weight.T  # a spike at 19 could make nothing fire before 20
+    torch.testing.assert_close(out[silent], (20 + (2 - v) / 2)[silent])
+    assert (out[silent] >= 20).all()
+
+
 def test_normalised_errors_keep_their_norm_on_the_way_down():
     layer, t = drawn(InstantIF(12, 6, v_th=2.0), -0.3, 1.0), times(5, 12, whole=True).requires_grad_()
     g = torch.randn(5, 6, dtype=F64, generator=torch.Generator().manual_seed(4))
@@ -169,6 +181,19 @@ def test_binary_weights_act_as_scaled_signs():
     dw, da = torch.autograd.grad(out, (binary.weight, binary.a), g)
     torch.testing.assert_close(dw, torch.autograd.grad(plain.run(t, 30), plain.weight, g)[0])
     assert da.item() == pytest.approx(0.1 * (dw * plain.weight.sign()).mean().item(), rel=1e-6)
+
+
+def test_binary_weights_hand_errors_down_as_signs_or_as_what_stands_behind_them():
+    t = times(6, 30, whole=True).requires_grad_()
+    g = torch.randn(6, 8, dtype=F64, generator=torch.Generator().manual_seed(4))
+    for signed in (True, False):
+        binary = drawn(BinaryIF(30, 8, v_th=20.0, normalize=False, signed=signed), -1, 2)
+        out = binary.run(t, 30)
+        some_fire(out)
+        (dt,) = torch.autograd.grad(out, t, g)
+        before = (t[:, None] < out.clamp(max=30)[..., None]).double()
+        weight = 5.0 * torch.where(binary.weight >= 0, 1.0, -1.0).double() if signed else binary.weight
+        torch.testing.assert_close(dt, (g[..., None] * before * weight).sum(1))
 
 
 # ---- brute force and other roads to the same time

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class Trainer:
         self.snn.materialise(session.train.batch(torch.arange(1)))
         self.at = _Progress()
         self.best: dict[str, Tensor] = {}
+        self.mean: dict[str, Tensor] = {}  # the average of the weights, from the first step on
         parameters = [p for p in self.snn.parameters() if p.requires_grad]
         if not parameters:
             raise ConfigError("there is nothing to train: the network has no parameters that take a gradient")
@@ -122,6 +124,8 @@ class Trainer:
                     break
                 self._epoch(epoch, tell)
                 self._finish_epoch(epoch)
+        if self.mean:
+            self.snn.load_state_dict(self.mean)
         self.accelerator.wait_for_everyone()
 
     def _enough(self) -> bool:
@@ -178,6 +182,8 @@ class Trainer:
         self.trainee.settle()
         if not get_total_norm(self.snn.parameters(), math.inf).isfinite():
             raise self._numeric_error(x, loss, epoch, step)
+        if self.fit.average is not None:
+            self._average(epoch * self.batches + step, self.fit.average)
         return self._sums(loss.detach(), hits(scores, y), len(mine), len(indices))
 
     def _sums(self, loss: Tensor, hit: Tensor, mine: int, batch: int) -> tuple[float, int]:
@@ -194,6 +200,28 @@ class Trainer:
             self._agreed, self.session.signal = True, self.session.signal or int(signal.SIGTERM)
         return total / batch, round(hit_count)
 
+    def _average(self, steps: int, share: float) -> None:
+        """After that many steps, and one: at first the plain mean of the weights, later one that forgets."""
+        share = max(share, 1 / (steps + 1))
+        for name, now in self.snn.state_dict().items():
+            if name in self.mean and now.is_floating_point():
+                self.mean[name].lerp_(now, share)
+            else:
+                self.mean[name] = now.clone()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The network with the average of its weights, if there is one."""
+        if not self.mean:
+            yield
+            return
+        now = {k: v.clone() for k, v in self.snn.state_dict().items()}
+        self.snn.load_state_dict(self.mean)
+        try:
+            yield
+        finally:
+            self.snn.load_state_dict(now)
+
     def _finish_epoch(self, epoch: int) -> None:
         at, session = self.at, self.session
         if epoch == 0:
@@ -205,11 +233,12 @@ class Trainer:
             "train_accuracy": at.hits / at.seen,
         }
         if session.valid is not None:
-            accuracy = self._accuracy(session.valid)
-            line["validation_accuracy"] = accuracy
-            if accuracy >= at.best_accuracy:  # of equals the later one
-                at.best_accuracy, at.best_epoch = accuracy, epoch + 1
-                self.best = {k: v.detach().cpu().clone() for k, v in self.snn.state_dict().items()}
+            with self._averaged():
+                accuracy = self._accuracy(session.valid)
+                line["validation_accuracy"] = accuracy
+                if accuracy >= at.best_accuracy:  # of equals the later one
+                    at.best_accuracy, at.best_epoch = accuracy, epoch + 1
+                    self.best = {k: v.detach().cpu().clone() for k, v in self.snn.state_dict().items()}
         if self.fit.upkeep is not None and epoch + 1 < self.fit.epochs:  # what is new has to learn before it is tested
             line["renewed"] = self.fit.upkeep(self.snn, session.train, self._generator("upkeep", epoch))
         line |= {"seconds": round(at.seconds, 3), "images_per_second": round(at.seen / max(at.seconds, 1e-9), 1)}
@@ -297,7 +326,7 @@ class Trainer:
 
     def _checkpoint(self, checkpoints: Checkpoints) -> None:
         tensors = {f"model.{k}": v for k, v in self.snn.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()} | {f"mean.{k}": v for k, v in self.mean.items()}
         for i, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in values.items() if v is not None}
         checkpoints.save(self.session.ticks, tensors, {"phase": self.session.phase, "progress": vars(self.at)})
@@ -311,7 +340,7 @@ class Trainer:
             self.at = _Progress(**state["progress"])
         except (RuntimeError, KeyError, TypeError) as error:
             raise ModelFileError(f"the checkpoint does not belong to this run: {str(error).splitlines()[0]}") from error
-        self.best = part("best.")
+        self.best, self.mean = part("best."), part("mean.")
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in part("optimizer.").items():
             index, key = name.split(".", 1)

@@ -188,7 +188,8 @@ class Counts:
     def _see(self, name: str, layer: Layer, x: Tensor) -> None:
         count, rows = self.layers.setdefault(name, LayerCount(name)), None
         if isinstance(layer, Dense):  # every time is one event; over T steps a synapse could have had T
-            rows, x = len(x) * Clock.running(layer).steps, x.isfinite().to(x.dtype)
+            steps = Clock.running(layer).steps
+            rows, x = len(x) * steps, (x < steps).to(x.dtype)
         if isinstance(layer, (nn.Linear, Dense)):
             x, size = x.reshape(-1, x.shape[-1], 1), x.shape[-1:]
         else:

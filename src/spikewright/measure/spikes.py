@@ -60,7 +60,7 @@ def _hook(counts: dict[str, SpikeCount], name: str) -> Any:
         if isinstance(module, Timed):
             if module.spikes:
                 count = counts.setdefault(name, SpikeCount())
-                count.spikes += int(out.isfinite().sum())
+                count.spikes += int((out < clock.steps).sum())
                 count.updates += len(out) * out.shape[-1] * clock.steps
             return
         spikes = module.spikes_in(out.detach().unflatten(0, (clock.steps, -1)), clock.began(module))

@@ -29,6 +29,8 @@ class InstantIF(Dense):
         latency: steps between crossing and spike (1 in the authors' code).
         normalize: give the gradient handed down, sample by sample, the norm of the one that came.
         ahead: hand it down through the weights after a step of this size (the authors' order, for a batch of 1).
+        late: give a silent neuron the time T + (v_th - V) / v_th instead of infinity, V the potential it ended with: it
+            has not fired, but a `FirstSpike(late=True)` can tell which output came closest.
     """
 
     def __init__(
@@ -39,11 +41,12 @@ class InstantIF(Dense):
         latency: float = 1.0,
         normalize: bool = True,
         ahead: float = 0.0,
+        late: bool = False,
     ):
         super().__init__(in_features, out_features)
         self.v_th = positive(type(self).__name__, "v_th", v_th)
         self.latency = positive(type(self).__name__, "latency", latency, zero=True)
-        self.normalize, self.ahead = normalize, ahead
+        self.normalize, self.ahead, self.late = normalize, ahead, late
         nn.init.uniform_(self.weight, 0, 20 * v_th / in_features)
 
     def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
@@ -54,7 +57,7 @@ class InstantIF(Dense):
         order, counts = np.empty(times.shape, np.int32), np.empty(batch, np.int64)
         out = np.empty((batch, neurons), times.dtype)
         spread(loops.sort, batch, times.size, times, float(steps), order, counts)
-        arguments = (times, weight, v_th, self.latency, float(steps), order, counts, out)
+        arguments = (times, weight, v_th, self.latency, float(steps), self.late, order, counts, out)
         spread(loops.instant_forward, neurons, times.size * neurons / 4, *arguments, tile=TILE)
         return out, (order, counts)
 
@@ -80,11 +83,12 @@ class BinaryIF(InstantIF):
     """InstantIF whose weights act by their sign alone, all scaled by one number a (BS4NN, Kheradpisheh et al. 2022).
 
     Forward, a sign(w) in place of w, sign(0) = 1. The real weights take the gradient of the signs (straight through)
-    and hand the error down; da = mean over all synapses of dw sign(w).
+    and, in the authors' code, hand the error down; da = mean over all synapses of dw sign(w).
 
     Args:
         scale: a at the beginning.
         scale_rate: factor on a's gradient, its learning rate over that of the weights.
+        signed: hand the error down through a sign(w), the weights that act, instead of the real ones.
     """
 
     def __init__(
@@ -95,11 +99,13 @@ class BinaryIF(InstantIF):
         latency: float = 1.0,
         normalize: bool = True,
         ahead: float = 0.0,
+        late: bool = False,
         scale: float = 5.0,
         scale_rate: float = 0.1,
+        signed: bool = False,
     ):
-        super().__init__(in_features, out_features, v_th, latency, normalize, ahead)
-        self.scale, self.scale_rate = positive(type(self).__name__, "scale", scale), scale_rate
+        super().__init__(in_features, out_features, v_th, latency, normalize, ahead, late)
+        self.scale, self.scale_rate, self.signed = positive(type(self).__name__, "scale", scale), scale_rate, signed
         self.a = nn.Parameter(torch.tensor(float(scale)))
 
     def effective(self) -> Tensor:
@@ -113,7 +119,17 @@ class BinaryIF(InstantIF):
         scale = float(self.a.detach())
         if scale <= 0:
             raise NumericError(f"BinaryIF: the scale has fallen to {scale:g}: lower the learning rate")
-        return self._fire(times, np.where(weight >= 0, 1, -1).astype(weight.dtype), self.v_th / scale, steps)
+        return self._fire(times, _signs(weight), self.v_th / scale, steps)
+
+    def adjoint(
+        self, g: np.ndarray, times: np.ndarray, weight: np.ndarray, steps: int, out: np.ndarray, kept: Any, below: bool
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        through = _signs(weight) * weight.dtype.type(self.a.detach()) if self.signed else weight
+        return super().adjoint(g, times, through, steps, out, kept, below)
+
+
+def _signs(weight: np.ndarray) -> np.ndarray:
+    return np.where(weight >= 0, 1, -1).astype(weight.dtype)
 
 
 class Causal(Dense):

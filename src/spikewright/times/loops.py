@@ -59,8 +59,11 @@ def sort(part, lo, hi, times, limit, order, counts):
 
 
 @njit(cache=True, nogil=True)
-def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, order, counts, out):
-    """V_j = sum of w_ji over the inputs so far; the first event at which V_j > v_th fires, `latency` later."""
+def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, order, counts, out):
+    """V_j = sum of w_ji over the inputs so far; the first event at which V_j > v_th fires, `latency` later.
+
+    With `late`, silent neurons get the time steps + (v_th - V_j) / v_th, V_j what they ended with.
+    """
     inputs, width = weight.shape[0], hi - lo
     v = np.empty(width, weight.dtype)
     for b in range(len(times)):
@@ -83,6 +86,9 @@ def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, order, co
             for j in range(width):
                 fire[j] = at if (v[j] > v_th) and (fire[j] > at) else fire[j]
                 left += 1 if fire[j] == np.inf else 0
+        if late:
+            for j in range(width):
+                fire[j] = steps + (v_th - v[j]) / v_th if fire[j] == np.inf else fire[j]
 
 
 @njit(cache=True, nogil=True, fastmath=REASSOCIATE)

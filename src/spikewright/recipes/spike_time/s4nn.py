@@ -35,12 +35,15 @@ class S4NN(Augmented):
     Pixels fire once, the brighter the earlier, a black one never. The error of every layer is normalised sample by
     sample, which the authors do at batch 1; over a batch the normalised gradients are averaged, so lr grows with the
     batch. Hidden neurons that fire for fewer than 0.1 % of (10,000 of) the training images are drawn anew after an
-    epoch. Where the authors' evaluation counts an image as right if the true class is among several earliest outputs,
-    here a tie is wrong, and so is an image for which no output fires (their code then asks the potentials).
+    epoch. If no output fires the highest potential decides, as in the authors' code; but where their evaluation counts
+    an image as right if the true class is among several earliest outputs, here a tie is wrong.
 
-    Weights begin around 0, which learns faster than the paper's U(0, 5) and U(0, 48). --exact-paper-mode restores these
-    and the authors' own order of work: batch 1, errors sent down through the weights already updated. (Images are
-    shuffled all the same.)
+    With the paper's settings about 94 % are right by this count: every mistake is corrected by a step of the same size,
+    a margin of 3 steps leaves ties, and neurons drawn from U(0, 5) hardly differ. Hence, here, weights begin around 0;
+    the margin is larger; the true class is asked to fire by a share of T (--deadline), since a first spike near the end
+    is none on other images; and what is tested is an average of the weights (--average, 0 for none), as one averages a
+    perceptron's. --exact-paper-mode has the authors' settings and order of work: batch 1, margin 3, errors sent down
+    through the weights already updated, none of the above. (Images are shuffled all the same.)
     """
 
     arch: str = "400-10"
@@ -49,8 +52,10 @@ class S4NN(Augmented):
     """Time steps T."""
     v_th: float = 100.0
     """Firing threshold."""
-    gamma: float = 3.0
-    """Steps by which the other outputs should stay behind the first."""
+    gamma: float = 15.0
+    """Steps by which the other outputs should stay behind the first; the paper's 3 in its exact mode."""
+    deadline: float = 0.94
+    """Share of T by which the true class is asked to fire."""
     low: float = -2.0
     """Hidden weights begin in U(low, high)."""
     high: float = 4.0
@@ -69,6 +74,8 @@ class S4NN(Augmented):
     """Factor on lr for batches: at the batch size the steps of its samples add up."""
     decay: float = 1e-6
     """Weight decay."""
+    average: float = 2.5e-4
+    """Share by which the average of the weights moves towards them at every step; 0 tests the weights themselves."""
     schedule: Literal["constant", "cosine"] = "constant"
     """The paper's rate is constant; a cosine serves runs much shorter than its 100 epochs."""
     exact_paper_mode: bool = False
@@ -76,19 +83,24 @@ class S4NN(Augmented):
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         exact = self.exact_paper_mode
+        if exact:
+            hidden, out, loss = (0.0, 5.0), (0.0, 48.0), RelativeTarget(3.0)
+        else:
+            hidden, out = (self.low, self.high), (self.low_out, self.high_out)
+            loss = RelativeTarget(self.gamma, by=self.deadline * self.steps)
         body = dense(self.arch, data, lambda n, m: InstantIF(n, m, self.v_th, ahead=self.lr if exact else 0.0))
         layers = [m for m in body if isinstance(m, InstantIF)]
-        hidden, out = ((0.0, 5.0), (0.0, 48.0)) if exact else ((self.low, self.high), (self.low_out, self.high_out))
         for layer in layers:
             nn.init.uniform_(layer.weight, *(out if layer is layers[-1] else hidden))
-        snn = SNN(body, self.steps, LinearLatency(), FirstSpike())
+        layers[-1].late = True
         yield Fit(
-            snn,
-            RelativeTarget(self.gamma),
+            SNN(body, self.steps, LinearLatency(), FirstSpike(late=True)),
+            loss,
             self.epochs,
             1 if exact else self.batch,
             SGD(self.lr if exact else self.lr * self.lr_scale, self.decay, momentum=0.0),
             Cosine() if self.schedule == "cosine" else Constant(),
             augment=self.augment(data),
             upkeep=Redraw(*hidden),
+            average=None if exact else self.average or None,
         )
