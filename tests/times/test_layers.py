@@ -160,13 +160,13 @@ def test_normalised_errors_keep_their_norm_on_the_way_down():
 
 
 def test_the_error_may_go_down_through_the_weights_of_after_the_step():
-    t, g = times(1, 12, whole=True).requires_grad_(), torch.tensor([[1.0, -2.0, 0.5]], dtype=F64)
+    t, g = times(3, 12, whole=True).requires_grad_(), torch.tensor([[1.0, -2.0, 0.5]] * 3, dtype=F64)
     layer = drawn(InstantIF(12, 3, v_th=2.0, normalize=False, ahead=0.1), -0.3, 1.0)
     dt, dw = torch.autograd.grad(layer.run(t, 24), (t, layer.weight), g)
-    later = drawn(InstantIF(12, 3, v_th=2.0, normalize=False), 0, 1)
-    later.weight.data = layer.weight.data - 0.1 * dw
-    before = (t[:, None] < layer.run(t, 24).clamp(max=24)[..., None]).double()
-    torch.testing.assert_close(dt, (g[..., None] * before * later.weight).sum(1))
+    before = (t[:, None] < layer.run(t, 24).clamp(max=24)[..., None]).double()  # [B, M, N]
+    own = -(g[..., None] * before)  # of every sample by itself
+    torch.testing.assert_close(own.sum(0), dw)
+    torch.testing.assert_close(dt, (g[..., None] * before * (layer.weight - 0.1 * own)).sum(1))
 
 
 def test_binary_weights_act_as_scaled_signs():

@@ -28,7 +28,8 @@ class InstantIF(Dense):
         v_th: threshold.
         latency: steps between crossing and spike (1 in the authors' code).
         normalize: give the gradient handed down, sample by sample, the norm of the one that came.
-        ahead: hand it down through the weights after a step of this size (the authors' order, for a batch of 1).
+        ahead: hand it down through the weights after a descent of this size along the sample's own gradient (the
+            authors' order: they update first). This makes inputs of neurons in error fire a little earlier.
         late: give a silent neuron the time T + (v_th - V) / v_th instead of infinity, V the potential it ended with: it
             has not fired, but a `FirstSpike(late=True)` can tell which output came closest.
     """
@@ -65,11 +66,8 @@ class InstantIF(Dense):
         self, g: np.ndarray, times: np.ndarray, weight: np.ndarray, steps: int, out: np.ndarray, kept: Any, below: bool
     ) -> tuple[np.ndarray | None, np.ndarray]:
         order, counts = kept
-        now = below and not self.ahead
-        down, dweight = backward(loops.instant_backward, times, weight, now, order, counts, out, g, float(steps))
-        if below and self.ahead:
-            later = weight - self.ahead * dweight
-            down, _ = backward(loops.instant_backward, times, later, True, order, counts, out, g, float(steps))
+        arguments = (order, counts, out, g, float(steps), g.dtype.type(self.ahead))
+        down, dweight = backward(loops.instant_backward, times, weight, below, *arguments)
         if below and self.normalize:
             came, goes = np.linalg.norm(g, axis=1), np.linalg.norm(down, axis=1)
             down *= (came / np.where(goes > 0, goes, 1))[:, None]

@@ -92,8 +92,11 @@ def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, ord
 
 
 @njit(cache=True, nogil=True, fastmath=REASSOCIATE)
-def instant_backward(part, lo, hi, times, weight, order, counts, out, g, steps, dweight, dtimes, below):
-    """dt_j/dw_ji = -1 and dt_j/dt_i = w_ji for inputs before t_j (of a silent neuron: all)."""
+def instant_backward(part, lo, hi, times, weight, order, counts, out, g, steps, ahead, dweight, dtimes, below):
+    """dt_j/dw_ji = -1 and dt_j/dt_i = w_ji for inputs before t_j (of a silent neuron: all).
+
+    w_ji is taken as it were after a step of size `ahead` along this sample's own gradient, -g_j.
+    """
     inputs = weight.shape[0]
     post, error = np.empty(hi - lo, times.dtype), np.empty(hi - lo, g.dtype)
     width = hi - lo
@@ -117,7 +120,7 @@ def instant_backward(part, lo, hi, times, weight, order, counts, out, g, steps, 
                 w = weight[i, lo:hi]
                 total = dw[0] * 0
                 for j in range(width):
-                    total += w[j] * error[j] if t < post[j] else 0
+                    total += (w[j] + ahead * error[j]) * error[j] if t < post[j] else 0
                 dtimes[part, b, e] += total
 
 

@@ -67,7 +67,7 @@ class BS4NN(Augmented):
     batch: int = 50
     """Samples a step."""
     lr: float = 0.5
-    """Learning rate of plain descent for a batch of 1 (exact mode: the paper's 0.1); a batch is taken at lr * lr_scale."""
+    """Learning rate of plain descent for a batch of 1 (exactly as the paper: 0.1); a batch takes lr * lr_scale."""
     lr_scale: float = 50.0
     """Factor on lr for batches: at the batch size the steps of its samples add up."""
     lr_of_scale: float = 0.01
