@@ -152,6 +152,20 @@ def test_late_neurons_say_how_far_they_stayed_below():
     assert (out[silent] >= 20).all()
 
 
+def test_on_a_straight_line_the_stronger_jump_fires_first():
+    layer = InstantIF(2, 3, v_th=2.0, latency=4.0, straight=True).double()
+    layer.weight.data = torch.tensor([[1, 1], [1, 3], [-2, 8]], dtype=F64)
+    # from 1 to 2 (not above), from 1 to 4: a third of 4 steps, from -2 to 6: half of them
+    assert layer.run(tensor(3, 5), 20).tolist() == [[INF, pytest.approx(5 + 4 / 3), 7.0]]
+    layer, t = drawn(InstantIF(12, 6, v_th=2.0), -0.3, 1.0), times(5, 12, whole=True)
+    plain, layer.straight = layer.run(t, 24), True
+    out = layer.run(t, 24)
+    some_fire(out)
+    fired = out.isfinite()
+    assert torch.equal(fired, plain.isfinite())
+    assert ((out <= plain) & (out > plain - 1))[fired].all() and (out != plain)[fired].any()
+
+
 def test_normalised_errors_keep_their_norm_on_the_way_down():
     layer, t = drawn(InstantIF(12, 6, v_th=2.0), -0.3, 1.0), times(5, 12, whole=True).requires_grad_()
     g = torch.randn(5, 6, dtype=F64, generator=torch.Generator().manual_seed(4))

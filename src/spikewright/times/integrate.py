@@ -32,6 +32,8 @@ class InstantIF(Dense):
             authors' order: they update first). This makes inputs of neurons in error fire a little earlier.
         late: give a silent neuron the time T + (v_th - V) / v_th instead of infinity, V the potential it ended with: it
             has not fired, but a `FirstSpike(late=True)` can tell which output came closest.
+        straight: the jump of V at an input takes `latency` steps, in a straight line, and the spike comes when the line
+            crosses v_th: neurons that cross at the same input fire at different times, the stronger jump first.
     """
 
     def __init__(
@@ -43,11 +45,12 @@ class InstantIF(Dense):
         normalize: bool = True,
         ahead: float = 0.0,
         late: bool = False,
+        straight: bool = False,
     ):
         super().__init__(in_features, out_features)
         self.v_th = positive(type(self).__name__, "v_th", v_th)
         self.latency = positive(type(self).__name__, "latency", latency, zero=True)
-        self.normalize, self.ahead, self.late = normalize, ahead, late
+        self.normalize, self.ahead, self.late, self.straight = normalize, ahead, late, straight
         nn.init.uniform_(self.weight, 0, 20 * v_th / in_features)
 
     def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
@@ -58,7 +61,7 @@ class InstantIF(Dense):
         order, counts = np.empty(times.shape, np.int32), np.empty(batch, np.int64)
         out = np.empty((batch, neurons), times.dtype)
         spread(loops.sort, batch, times.size, times, float(steps), order, counts)
-        arguments = (times, weight, v_th, self.latency, float(steps), self.late, order, counts, out)
+        arguments = (times, weight, v_th, self.latency, float(steps), self.late, self.straight, order, counts, out)
         spread(loops.instant_forward, neurons, times.size * neurons / 4, *arguments, tile=TILE)
         return out, (order, counts)
 
@@ -98,11 +101,12 @@ class BinaryIF(InstantIF):
         normalize: bool = True,
         ahead: float = 0.0,
         late: bool = False,
+        straight: bool = False,
         scale: float = 5.0,
         scale_rate: float = 0.1,
         signed: bool = False,
     ):
-        super().__init__(in_features, out_features, v_th, latency, normalize, ahead, late)
+        super().__init__(in_features, out_features, v_th, latency, normalize, ahead, late, straight)
         self.scale, self.scale_rate, self.signed = positive(type(self).__name__, "scale", scale), scale_rate, signed
         self.a = nn.Parameter(torch.tensor(float(scale)))
 

@@ -59,13 +59,14 @@ def sort(part, lo, hi, times, limit, order, counts):
 
 
 @njit(cache=True, nogil=True)
-def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, order, counts, out):
+def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, straight, order, counts, out):
     """V_j = sum of w_ji over the inputs so far; the first event at which V_j > v_th fires, `latency` later.
 
-    With `late`, silent neurons get the time steps + (v_th - V_j) / v_th, V_j what they ended with.
+    With `late`, silent neurons get the time steps + (v_th - V_j) / v_th, V_j what they ended with; with `straight`, a
+    spike comes when a straight line from V_j before the event to V_j after it, `latency` later, crosses v_th.
     """
     inputs, width = weight.shape[0], hi - lo
-    v = np.empty(width, weight.dtype)
+    v, was = np.empty(width, weight.dtype), np.empty(width, weight.dtype)
     for b in range(len(times)):
         n = counts[b]
         v[:] = 0
@@ -77,6 +78,8 @@ def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, ord
             at = t + latency
             if at >= steps:
                 break
+            if straight:
+                was[:] = v
             while k < n and times[b, order[b, k]] == t:
                 row = weight[order[b, k] % inputs, lo:hi]
                 for j in range(width):
@@ -84,7 +87,10 @@ def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, ord
                 k += 1
             left = 0
             for j in range(width):
-                fire[j] = at if (v[j] > v_th) and (fire[j] > at) else fire[j]
+                if not straight:
+                    fire[j] = at if (v[j] > v_th) and (fire[j] > at) else fire[j]
+                elif v[j] > v_th and fire[j] == np.inf:
+                    fire[j] = t + latency * ((v_th - was[j]) / (v[j] - was[j]))
                 left += 1 if fire[j] == np.inf else 0
         if late:
             for j in range(width):

@@ -23,7 +23,7 @@ from spikewright.times.network import dense
 @recipe(
     paper="Kheradpisheh, Mirsadeghi, Masquelier 2022",
     reports={"mnist": 97.0, "fashion-mnist": 87.3},
-    presets={"digits": {"arch": "200-10", "v_th": 25.0, "epochs": 25, "batch": 20, "lr_scale": 20.0}},
+    presets={"digits": {"arch": "200-10", "v_th": 15.0, "lr": 0.1, "epochs": 30}},
 )
 @dataclass
 class BS4NN(Augmented):
@@ -86,10 +86,16 @@ class BS4NN(Augmented):
             loss = RelativeTarget(self.gamma, by=self.deadline * self.steps)
 
         def layer(inputs: int, neurons: int) -> BinaryIF:
-            signed = self.errors == "signs" and not exact
-            rate = self.lr_of_scale / lr
-            ahead = lr if exact else 0.0
-            return BinaryIF(inputs, neurons, self.v_th, ahead=ahead, scale=self.scale, scale_rate=rate, signed=signed)
+            return BinaryIF(
+                inputs,
+                neurons,
+                self.v_th,
+                ahead=lr if exact else 0.0,
+                straight=not exact,
+                scale=self.scale,
+                scale_rate=self.lr_of_scale / lr,
+                signed=self.errors == "signs" and not exact,
+            )
 
         body = dense(self.arch, data, layer)
         layers = [m for m in body if isinstance(m, BinaryIF)]

@@ -91,7 +91,7 @@ class S4NN(Augmented):
             hidden, out = (self.low, self.high), (self.low_out, self.high_out)
             loss = RelativeTarget(self.gamma, by=self.deadline * self.steps)
         batch, lr = (1, self.lr) if exact else (self.batch, self.lr * self.lr_scale)
-        body = dense(self.arch, data, lambda n, m: InstantIF(n, m, self.v_th, ahead=lr))
+        body = dense(self.arch, data, lambda n, m: InstantIF(n, m, self.v_th, ahead=lr, straight=not exact))
         layers = [m for m in body if isinstance(m, InstantIF)]
         for layer in layers:
             nn.init.uniform_(layer.weight, *(out if layer is layers[-1] else hidden))
