@@ -42,10 +42,10 @@ class S4NN(Augmented):
     With the paper's settings about 94 % are right by this count: every mistake is corrected by a step of the same size,
     a margin of 3 steps leaves ties, and neurons drawn from U(0, 5) hardly differ. Hence, here, weights begin around 0;
     the margin is larger; the true class is asked to fire by a share of T (--deadline), since a first spike near the end
-    is none on other images; and what is tested is an average of the weights (--average, 0 for none), as one averages a
-    perceptron's. Errors are sent down as in the authors' code, through the weights after the sample's own step.
-    --exact-paper-mode has all of the authors' settings: batch 1, margin 3, none of the above. (Images are shuffled all
-    the same.)
+    is none on other images; neurons that cross the threshold at the same step fire within it, the stronger jump first;
+    and what is tested is an average of the weights (--average, 0 for none), as one averages a perceptron's. Errors are
+    sent down as in the authors' code, through the weights after the sample's own step. --exact-paper-mode has all of
+    the authors' settings: batch 1, margin 3, none of the above. (Images are shuffled all the same.)
     """
 
     arch: str = "400-10"
