@@ -101,7 +101,7 @@ def test_killed_at_every_phase_of_every_write_of_two_phases(tmp_path: Path, undi
     assert not {f"{place} {trace[place]}": what for place, what in found.items() if what}
 
 
-@pytest.mark.parametrize("method", ["surrogate", "stbp", "tssl-bp", "hybrid-stdb"])
+@pytest.mark.parametrize("method", ["surrogate", "stbp", "tssl-bp", "s4nn", "hybrid-stdb"])
 def test_recipes_killed_within_an_epoch_between_line_and_checkpoint_and_in_the_evaluation(
     tmp_path: Path, undisturbed: Undisturbed, method: str
 ) -> None:

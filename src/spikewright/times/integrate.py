@@ -131,7 +131,8 @@ class BinaryIF(InstantIF):
 
 
 def _signs(weight: np.ndarray) -> np.ndarray:
-    return np.where(weight >= 0, 1, -1).astype(weight.dtype)
+    one = weight.dtype.type(1)
+    return np.where(weight >= 0, one, -one)
 
 
 class Causal(Dense):

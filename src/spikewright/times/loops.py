@@ -75,8 +75,7 @@ def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, str
         left, k = width, 0
         while k < n and left > 0:
             t = times[b, order[b, k]]
-            at = t + latency
-            if at >= steps:
+            if t + latency >= steps:
                 break
             if straight:
                 was[:] = v
@@ -85,13 +84,14 @@ def instant_forward(part, lo, hi, times, weight, v_th, latency, steps, late, str
                 for j in range(width):
                     v[j] += row[j]
                 k += 1
-            left = 0
+            fresh = 0  # few events make any neuron fire: look for those in a loop without branches
             for j in range(width):
-                if not straight:
-                    fire[j] = at if (v[j] > v_th) and (fire[j] > at) else fire[j]
-                elif v[j] > v_th and fire[j] == np.inf:
-                    fire[j] = t + latency * ((v_th - was[j]) / (v[j] - was[j]))
-                left += 1 if fire[j] == np.inf else 0
+                fresh += 1 if (v[j] > v_th) and (fire[j] == np.inf) else 0
+            if fresh > 0:
+                left -= fresh
+                for j in range(width):
+                    if v[j] > v_th and fire[j] == np.inf:
+                        fire[j] = t + latency * ((v_th - was[j]) / (v[j] - was[j]) if straight else 1)
         if late:
             for j in range(width):
                 fire[j] = steps + (v_th - v[j]) / v_th if fire[j] == np.inf else fire[j]
