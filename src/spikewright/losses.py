@@ -206,7 +206,7 @@ class RelativeTarget(TimeLoss):
     in place of half its square because its gradient is the error divided by its norm, as in the authors' code.
 
     A first spike near the end is easily none on other images. With `by`, the true class is asked for that time if t_min
-    is later, and if all are silent. (A variant; the papers have no such time.)
+    is later or all are silent (and not skipped). (A variant; the papers have no such time.)
 
     Args:
         gamma: margin in steps.
@@ -337,5 +337,5 @@ class EarlyCrossEntropy(TimeLoss):
 def _within(owner: str, name: str, time: float, steps: float) -> None:
     if time >= steps:
         raise ConfigError(
-            f"{owner}: {name} reaches to {time:g}, after the end of the run: expected below its {steps:g} steps"
+            f"{owner}: {name} reach to {time:g}, after the end of the run: expected below its {steps:g} steps"
         )

@@ -44,8 +44,8 @@ class S4NN(Augmented):
     the margin is larger; the true class is asked to fire by a share of T (--deadline), since a first spike near the end
     is none on other images; neurons that cross the threshold at the same step fire within it, the stronger jump first;
     and what is tested is an average of the weights (--average, 0 for none), as one averages a perceptron's. Errors are
-    sent down as in the authors' code, through the weights after the sample's own step. --exact-paper-mode has all of
-    the authors' settings: batch 1, margin 3, none of the above. (Images are shuffled all the same.)
+    sent down as in the authors' code, through the weights after the sample's own step. --exact-paper-mode has the
+    authors' settings, batch 1 and margin 3, and none of these variants. (Images are shuffled all the same.)
     """
 
     arch: str = "400-10"
