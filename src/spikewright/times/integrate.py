@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spikewright.errors import NumericError, positive
 from spikewright.times import loops
-from spikewright.times.layer import Dense, backward
+from spikewright.times.layer import Dense, array, backward
 from spikewright.times.threads import TILE, spread
 
 __all__ = ["BinaryIF", "Causal", "ExponentialIF", "InstantIF", "RampIF"]
@@ -61,7 +62,8 @@ class InstantIF(Dense):
         order, counts = np.empty(times.shape, np.int32), np.empty(batch, np.int64)
         out = np.empty((batch, neurons), times.dtype)
         spread(loops.sort, batch, times.size, times, float(steps), order, counts)
-        arguments = (times, weight, v_th, self.latency, float(steps), self.late, self.straight, order, counts, out)
+        v_th, latency, end = (weight.dtype.type(x) for x in (v_th, self.latency, steps))
+        arguments = (times, weight, v_th, latency, end, self.late, self.straight, order, counts, out)
         spread(loops.instant_forward, neurons, times.size * neurons / 4, *arguments, tile=TILE)
         return out, (order, counts)
 
@@ -111,28 +113,42 @@ class BinaryIF(InstantIF):
         self.a = nn.Parameter(torch.tensor(float(scale)))
 
     def effective(self) -> Tensor:
-        # Its value is the weights, which hand the error down; its gradient reaches them, and a by a term that is 0.
-        signs = torch.where(self.weight >= 0, 1.0, -1.0).to(self.weight)
-        share = self.scale_rate / self.weight.numel() * (self.a - self.a.detach())
-        scaled: Tensor = self.weight + share * signs
-        return scaled
+        signs: Tensor = _Signs.apply(self.weight, self.a, self.scale_rate)
+        return signs
 
     def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
         scale = float(self.a.detach())
         if scale <= 0:
             raise NumericError(f"BinaryIF: the scale has fallen to {scale:g}: lower the learning rate")
-        return self._fire(times, _signs(weight), self.v_th / scale, steps)
+        return self._fire(times, weight, self.v_th / scale, steps)  # sums of signs are exact, those of a sign(w) not
 
     def adjoint(
         self, g: np.ndarray, times: np.ndarray, weight: np.ndarray, steps: int, out: np.ndarray, kept: Any, below: bool
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        through = _signs(weight) * weight.dtype.type(self.a.detach()) if self.signed else weight
-        return super().adjoint(g, times, through, steps, out, kept, below)
+        if self.signed:
+            down, dweight = super().adjoint(g, times, weight, steps, out, kept, below)
+            if down is not None and not self.normalize:
+                down *= float(self.a.detach())
+            return down, dweight
+        real = array(self.weight.t()).astype(weight.dtype, copy=False)
+        return super().adjoint(g, times, real, steps, out, kept, below)
 
 
-def _signs(weight: np.ndarray) -> np.ndarray:
-    one = weight.dtype.type(1)
-    return np.where(weight >= 0, one, -one)
+class _Signs(torch.autograd.Function):
+    """sign(w), its gradient straight through to w and, by `rate` times the mean of what w's signs take, to the scale."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, a: Tensor, rate: float) -> Tensor:  # type: ignore[override]
+        signs = torch.ones_like(weight).copysign_(weight + 0)  # + 0: -0 counts as 0
+        ctx.save_for_backward(signs)
+        ctx.rate = rate
+        return signs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        (signs,) = ctx.saved_tensors
+        return grad, ctx.rate / signs.numel() * (grad * signs).sum(), None
 
 
 class Causal(Dense):

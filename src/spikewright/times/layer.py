@@ -15,7 +15,7 @@ from spikewright.errors import ConfigError, NumericError, whole
 from spikewright.kernels import raised
 from spikewright.times.threads import TILE, spread
 
-__all__ = ["Dense", "Timed", "backward"]
+__all__ = ["Dense", "Timed", "array", "backward"]
 
 Loop = Callable[..., None]
 
@@ -99,8 +99,8 @@ class _Events(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, times: Tensor, weight: Tensor, layer: Dense, steps: int) -> Tensor:  # type: ignore[override]
-        t = _array(raised(times).flatten(1))
-        w = _array(weight.t()).astype(t.dtype, copy=False)
+        t = array(raised(times).flatten(1))
+        w = array(weight.t()).astype(t.dtype, copy=False)
         out, ctx.kept = layer.fire(t, w, steps)
         ctx.layer, ctx.steps, ctx.arrays = layer, steps, (t, w, out)
         ctx.shape, ctx.like = times.shape, (times.dtype, weight.dtype, weight.device)
@@ -111,14 +111,15 @@ class _Events(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:  # type: ignore[override]
         t, w, out = ctx.arrays
         below = ctx.needs_input_grad[0]
-        g = _array(raised(grad)).astype(t.dtype, copy=False)
+        g = array(raised(grad)).astype(t.dtype, copy=False)
         dt, dw = ctx.layer.adjoint(g, t, w, ctx.steps, out, ctx.kept, below)
         dtype, of_weight, device = ctx.like
         down = None if dt is None else torch.from_numpy(dt).to(device, dtype).view(ctx.shape)
         return down, torch.from_numpy(dw).t().to(device, of_weight), None, None
 
 
-def _array(x: Tensor) -> np.ndarray:
+def array(x: Tensor) -> np.ndarray:
+    """Its numbers in one piece of memory, no part of the graph."""
     return x.detach().contiguous().cpu().numpy()
 
 
