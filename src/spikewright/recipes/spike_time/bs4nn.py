@@ -29,9 +29,9 @@ from spikewright.times.network import dense
 class BS4NN(Augmented):
     """S4NN with binary weights, +1 and -1, and one scale a layer; the real weights behind them take the gradient.
 
-    Differences from S4NN as in the authors' code: no new draw of idle neurons. (Their black pixels fire at the last step
-    before T: too late to make anything fire or to be learned from, as every neuron fires before it or never.) Ties are
-    wrong here.
+    Differences from S4NN as in the authors' code: no new draw of idle neurons. (Their black pixels fire at the last
+    step: too late to make anything fire or to be learned from, as every neuron fires before or never.) Ties are wrong
+    here.
 
     In the authors' code the real weights hand errors down though their signs are what acts; this and weights that all
     begin positive, U(0, 5) and U(0, 48), with hidden neurons as copies of each other, make it slow (89 % after 24
