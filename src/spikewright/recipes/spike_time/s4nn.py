@@ -27,15 +27,6 @@ from spikewright.times.network import dense
     presets={
         "digits": {"arch": "200-10", "low": -10.0, "high": 20.0, "low_out": -20.0, "high_out": 40.0, "epochs": 40}
         | {"average": 0.02},
-        "fashion-mnist": {
-            "arch": "400-10",
-            "low": -4.0,
-            "high": 4.5,
-            "gamma": 5.0,
-            "hidden_factor": 0.003,
-            "epochs": 30,
-        }
-        | {"average": 0.0, "schedule": "cosine"},
     },
 )
 @dataclass
@@ -55,10 +46,6 @@ class S4NN(Augmented):
     and what is tested is an average of the weights (--average, 0 for none), as one averages a perceptron's. Errors are
     sent down as in the authors' code, through the weights after the sample's own step. --exact-paper-mode has the
     authors' settings, batch 1 and margin 3, and none of these variants. (Images are shuffled all the same.)
-
-    On Fashion-MNIST many images stay wrong, and hidden errors of full length for every one of them leave most hidden
-    neurons silent or always on: 80 % at best. There hidden errors are not normalised but multiplied by --hidden-factor
-    (+ 2.5 points), weights begin nearer 0, and the rate falls along a cosine instead of an average.
     """
 
     arch: str = "400-10"
@@ -87,8 +74,6 @@ class S4NN(Augmented):
     """Learning rate of plain descent for a batch of 1; a batch is taken at lr times lr_scale."""
     lr_scale: float = 50.0
     """Factor on lr for batches: at the batch size the steps of its samples add up."""
-    hidden_factor: float = 0.0
-    """Factor on errors of hidden layers instead of their normalisation; 0 normalises them as the authors do."""
     decay: float = 1e-6
     """Weight decay."""
     average: float = 2.5e-4
@@ -106,14 +91,7 @@ class S4NN(Augmented):
             hidden, out = (self.low, self.high), (self.low_out, self.high_out)
             loss = RelativeTarget(self.gamma, by=self.deadline * self.steps)
         batch, lr = (1, self.lr) if exact else (self.batch, self.lr * self.lr_scale)
-        normalize, factor = exact or not self.hidden_factor, self.hidden_factor or 1.0
-
-        def layer(inputs: int, neurons: int) -> InstantIF:
-            return InstantIF(
-                inputs, neurons, self.v_th, normalize=normalize, ahead=lr, straight=not exact, factor=factor
-            )
-
-        body = dense(self.arch, data, layer)
+        body = dense(self.arch, data, lambda n, m: InstantIF(n, m, self.v_th, ahead=lr, straight=not exact))
         layers = [m for m in body if isinstance(m, InstantIF)]
         for layer in layers:
             nn.init.uniform_(layer.weight, *(out if layer is layers[-1] else hidden))
