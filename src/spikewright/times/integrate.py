@@ -125,13 +125,11 @@ class BinaryIF(InstantIF):
     def adjoint(
         self, g: np.ndarray, times: np.ndarray, weight: np.ndarray, steps: int, out: np.ndarray, kept: Any, below: bool
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        if self.signed:
-            down, dweight = super().adjoint(g, times, weight, steps, out, kept, below)
-            if down is not None and not self.normalize:
-                down *= float(self.a.detach())
-            return down, dweight
-        real = array(self.weight.t()).astype(weight.dtype, copy=False)
-        return super().adjoint(g, times, real, steps, out, kept, below)
+        through = weight if self.signed else array(self.weight.t()).astype(weight.dtype, copy=False)
+        down, dweight = super().adjoint(g, times, through, steps, out, kept, below)
+        if down is not None and self.signed and not self.normalize:
+            down *= float(self.a.detach())
+        return down, dweight
 
 
 class _Signs(torch.autograd.Function):

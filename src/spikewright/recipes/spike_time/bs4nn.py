@@ -37,10 +37,10 @@ class BS4NN(Augmented):
     begin positive, U(0, 5) and U(0, 48), with hidden neurons as copies of each other, make it slow (89 % after 24
     epochs). Here errors go down through the signs (--errors real for the paper's way), weights begin around 0, the
     learning rate falls, and outputs start at the scale 1 (at 5 some 30 hidden spikes decide, and outputs that count so
-    few tie); margin, deadline and times within a step are as in `s4nn`. --exact-paper-mode has the authors'
-    settings and order of work: image by image, margin 1, no error for an image at which all outputs are silent, errors
-    sent down through the real weights already updated. (The authors draw images with replacement; here every image
-    comes once an epoch.)
+    few tie); margin, deadline and times within a step are as in `s4nn`. --exact-paper-mode has the authors' settings
+    and order of work: image by image, margin 1, no error for an image at which all outputs are silent, errors sent down
+    through the real weights already updated. (The authors draw images with replacement; here every image comes once an
+    epoch.)
     """
 
     arch: str = "600-10"

@@ -1,0 +1,73 @@
+"""What recipes of spike times set up: their own way and the papers'."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import spikewright as sw
+from spikewright import recipes
+from spikewright.encode import LinearLatency
+from spikewright.engine.session import Session
+from spikewright.losses import RelativeTarget
+from spikewright.phases import Fit
+from spikewright.snn import SNN
+from spikewright.times import BinaryIF, InstantIF
+
+
+def plan(name: str, **settings: object) -> Fit:
+    torch.manual_seed(0)
+    (fit,) = recipes.get(name).for_data("digits", epochs=1, **settings).plan(sw.load("digits"))
+    assert isinstance(fit, Fit)
+    return fit
+
+
+def layers(fit: Fit) -> list[InstantIF]:
+    return [m for m in fit.snn.modules() if isinstance(m, InstantIF)]
+
+
+def binary(fit: Fit) -> list[BinaryIF]:
+    return [m for m in fit.snn.modules() if isinstance(m, BinaryIF)]
+
+
+def test_exact_modes_have_the_authors_settings() -> None:
+    s4nn, bs4nn = (plan(name, exact_paper_mode=True) for name in ("s4nn", "bs4nn"))
+    assert s4nn.loss == RelativeTarget(3.0) and bs4nn.loss == RelativeTarget(1.0, skip_silent=True)
+    for fit in (s4nn, bs4nn):
+        assert fit.batch == 1 and fit.average is None
+        assert all(m.ahead > 0 and m.normalize and not m.straight for m in layers(fit))
+        first, last = (m.weight for m in layers(fit))
+        assert first.min() >= 0 and 4.9 < first.max() <= 5 and last.min() >= 0 and 47 < last.max() <= 48
+    assert [(m.signed, m.a.item()) for m in binary(bs4nn)] == [(False, 5.0)] * 2
+
+
+def test_binary_outputs_begin_at_a_scale_of_their_own() -> None:
+    fit = plan("bs4nn", scale=4.0, scale_out=1.5)
+    assert [(m.signed, m.a.item()) for m in binary(fit)] == [(True, 4.0), (True, 1.5)]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_black_pixels_that_fire_last_change_nothing(exact: bool) -> None:
+    def trained(encode: LinearLatency) -> tuple[list[Tensor], Tensor]:
+        fit = plan("bs4nn", exact_paper_mode=exact)
+        fit.snn = SNN(fit.snn.body, fit.snn.steps, encode, fit.snn.readout)
+        before = [p.detach().clone() for p in fit.snn.parameters()]
+        few = replace(sw.load("digits"), train=sw.load("digits").train.subset(torch.arange(200)))
+        fit.run(Session(few, progress=False))
+        after = [p.detach() for p in fit.snn.parameters()]
+        assert all(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+        out = fit.snn.run(sw.load("digits").test.batch(torch.arange(50))).scores
+        return after, out
+
+    without, scores = trained(LinearLatency())
+    black, same = trained(LinearLatency(silent_zero=False))
+    assert all(torch.equal(a, b) for a, b in zip(without, black, strict=True)) and torch.equal(scores, same)
+
+
+def test_weights_of_zero_count_as_plus_one() -> None:
+    layer = BinaryIF(3, 1)
+    layer.weight.data = torch.tensor([[0.0, -0.0, -1e-30]])
+    assert layer.effective().tolist() == [[1.0, 1.0, -1.0]]
