@@ -37,6 +37,27 @@ def test_against_a_loop(shape, crop, flip):
         assert 0.3 < moved <= 1 and (crop > 2 or moved < 1)
 
 
+@pytest.mark.parametrize("shape", [(40, 3, 8, 6), (40, 4, 3, 5, 7)])
+@pytest.mark.parametrize("side, fill", [(1, ()), (4, (0.5, 2.0, 3.0)), (5, ()), (30, ())])
+def test_cutout_against_a_loop(shape, side, fill):
+    x = torch.rand(shape, generator=generator(9)) + 1
+    found, source = Augment(cutout=side, fill=fill)(x, generator(1)), generator(1)
+    tops, lefts = (torch.randint(0, size, (len(x), 1), generator=source) - side // 2 for size in shape[-2:])
+    wanted = x.clone()
+    for b in range(len(x)):
+        top, left = int(tops[b]), int(lefts[b])
+        for k, value in enumerate(fill or (0.0,) * 3):
+            wanted[b, ..., k, max(top, 0) : top + side, max(left, 0) : left + side] = value
+    assert torch.equal(found, wanted) and (found != x).flatten(1).any(1).all() and x.min() >= 1
+    again = Augment(2, True, side, fill)(x, generator(1))
+    assert torch.equal(again, Augment(cutout=side, fill=fill)(*moved_first(x)))
+
+
+def moved_first(x):
+    source = generator(1)
+    return Augment(2, True)(x, source), source
+
+
 def test_frames_of_a_sample_move_together():
     frame = torch.rand(20, 1, 2, 6, 6)
     found = Augment(3, True)(frame.expand(-1, 5, -1, -1, -1), generator())
@@ -58,9 +79,14 @@ def test_the_generator_decides_and_nothing_else():
     assert torch.equal(Augment(1, True)(uneven, generator()), Augment(1, True)(uneven.contiguous(), generator()))
 
 
-@pytest.mark.parametrize("options", [{"crop": -1}, {"crop": 1.5}, {"crop": True}, {"flip": 1}, {"flip": None}])
+@pytest.mark.parametrize("options", [{"crop": -1}, {"crop": 1.5}, {"crop": True}, {"flip": 1}, {"flip": None}, {"cutout": -1}])
 def test_options(refused, options):
     refused(Augment, **options, error=ConfigError)
+
+
+def test_cutout_needs_a_value_for_every_channel(refused):
+    text = refused(Augment(cutout=2, fill=(0.5,)), torch.zeros(2, 3, 5, 5), generator(), error=ConfigError)
+    assert "3 channels" in text
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 5), (2, 5, 5), (1, 2, 3, 1, 5, 5)])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikewright.data import Dataset, Split, TensorSplit, load
+from spikewright.data import Augment, Dataset, Split, TensorSplit, load
 from spikewright.errors import ConfigError, DataError, SpikewrightError
 
 
@@ -197,3 +197,12 @@ def test_a_split_is_abstract():
         Split()
     assert issubclass(DataError, SpikewrightError) and DataError.code == 3
     assert isinstance(load("digits").train, TensorSplit)
+
+
+def test_a_split_in_memory_makes_its_batches_where_it_is_sent():
+    split = TensorSplit(torch.randint(0, 256, (6, 1, 4, 4), dtype=torch.uint8), torch.arange(6))
+    there = split.to(torch.device("meta"))
+    assert there.batch(torch.arange(3)).device.type == there.labels.device.type == "meta"
+    assert there.batch(torch.arange(3)).shape == (3, 1, 4, 4) and len(there) == 6 and split.images.device.type == "cpu"
+    augmented = Augment(1, True, 2)(there.batch(torch.arange(3)), torch.Generator())
+    assert augmented.device.type == "meta" and augmented.shape == (3, 1, 4, 4)

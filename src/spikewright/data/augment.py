@@ -1,4 +1,4 @@
-"""Random crops and flips of a batch, drawn from a generator that is handed in."""
+"""Random crops, flips and cutouts of a batch, drawn from a generator that is handed in."""
 
 from __future__ import annotations
 
@@ -13,23 +13,31 @@ from spikewright.errors import ConfigError
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop after zero padding, then a horizontal flip with probability 1/2, drawn for each sample.
+    """Random crop after zero padding, then a horizontal flip with probability 1/2, then a square cut out of the image
+    (DeVries & Taylor 2017), drawn for each sample.
 
     All frames and channels of one sample move together.
 
     Args:
         crop: zeros added on each of the four sides, in pixels, before a crop back to the old size; 0 for none.
         flip: mirror left and right.
+        cutout: side of the square, whose centre may be any pixel, so that a part of it may lie outside; 0 for none.
+        fill: what is left there, one value a channel; 0 without.
 
-    Raises ConfigError: a negative or fractional `crop`, a batch that is not `[B, C, H, W]` or `[B, T, C, H, W]`.
+    Raises ConfigError: a negative or fractional `crop` or `cutout`, a batch that is not `[B, C, H, W]` or
+    `[B, T, C, H, W]`, a `fill` of another number of channels.
     """
 
     crop: int = 0
     flip: bool = False
+    cutout: int = 0
+    fill: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
-            raise ConfigError(f"crop is {self.crop!r}, expected pixels of padding, a whole number from 0 on")
+        for name, what in (("crop", "pixels of padding"), ("cutout", "a side in pixels")):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ConfigError(f"{name} is {value!r}, expected {what}, a whole number from 0 on")
         if not isinstance(self.flip, bool):
             raise ConfigError(f"flip is {self.flip!r}, expected True or False")
 
@@ -37,8 +45,13 @@ class Augment:
         """A new batch of the same shape; `x` is not changed (and returned as it is when there is nothing to do)."""
         if x.dim() not in (4, 5):
             raise ConfigError(f"batch has shape {tuple(x.shape)}, expected [B, C, H, W] or [B, T, C, H, W]")
-        if not (self.crop or self.flip) or x.numel() == 0:
+        if x.numel() == 0:
             return x
+        if self.crop or self.flip:
+            x = self._moved(x, generator)
+        return self._cut(x, generator) if self.cutout else x
+
+    def _moved(self, x: Tensor, generator: torch.Generator) -> Tensor:
         batch, (height, width) = x.shape[0], x.shape[-2:]
         rows = torch.arange(height, device=x.device).expand(batch, height)
         cols = torch.arange(width, device=x.device).expand(batch, width)
@@ -54,3 +67,16 @@ class Augment:
         index = (rows[:, :, None] * x.shape[-1] + cols[:, None, :]).reshape(batch, 1, height * width)
         taken = planes.gather(2, index.expand(-1, planes.shape[1], -1))
         return taken.reshape(*x.shape[:-2], height, width)
+
+    def _cut(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        batch, (height, width) = x.shape[0], x.shape[-2:]
+        if len(self.fill) not in (0, x.shape[-3]):
+            raise ConfigError(f"fill has {len(self.fill)} values, expected one for each of {x.shape[-3]} channels")
+        inside = []
+        for size in (height, width):
+            first = torch.randint(0, size, (batch, 1), generator=generator, device=generator.device) - self.cutout // 2
+            place = torch.arange(size, device=x.device) - first.to(x.device)
+            inside.append((place >= 0) & (place < self.cutout))
+        square = (inside[0][:, :, None] & inside[1][:, None, :]).view(batch, *[1] * (x.dim() - 3), height, width)
+        fill = x.new_tensor(self.fill or (0.0,)).view(-1, 1, 1)
+        return torch.where(square, fill, x)

@@ -7,6 +7,7 @@ import abc
 import torch
 from torch import Tensor
 
+SHARE = 0.25  # of a GPU's free memory that images may take
 
 class Split(abc.ABC):
     """One part of a data set.
@@ -42,6 +43,10 @@ class Split(abc.ABC):
         """Events binned into that many frames; a split without time is returned as it is."""
         return self
 
+    def to(self, device: torch.device) -> Split:
+        """For batches made on a GPU: the split with its samples there, if they are in memory and fit; else itself."""
+        return self
+
     def moments(self, at_most: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel, see `moments`."""
         return moments(self, at_most)
@@ -63,6 +68,11 @@ class TensorSplit(Split):
     def batch(self, indices: Tensor) -> Tensor:
         chosen = self.images[indices]
         return chosen.float().div_(255) if chosen.dtype == torch.uint8 else chosen
+
+    def to(self, device: torch.device) -> TensorSplit:
+        if device.type == "cuda" and self.images.nbytes > SHARE * torch.cuda.mem_get_info(device)[0]:
+            return self
+        return TensorSplit(self.images.to(device), self.labels.to(device))
 
     def subset(self, indices: Tensor) -> TensorSplit:
         return TensorSplit(self.images[indices], self.labels[indices])

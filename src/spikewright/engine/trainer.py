@@ -108,6 +108,7 @@ class Trainer:
         self.trainee = fit.trainee(recompute=(memory or session.memory) == "low")
         self.model, self.optimizer = self.accelerator.prepare(self.trainee, optimizer)
         self.device = self.accelerator.device
+        self.samples = session.train.to(self.device)
         self.batches = math.ceil(len(session.train) / fit.batch)
         self._saved = time.monotonic()
         self._agreed = self.accelerator.num_processes == 1  # several processes stop at the same step, or one waits
@@ -156,7 +157,7 @@ class Trainer:
         if len(indices) < world:  # a last batch too small to share: everybody takes all of it
             rank, world = 0, 1
         mine = indices[rank::world]
-        x, y = self.session.train.batch(mine), self.session.train.labels[mine]
+        x, y = self.samples.batch(mine), self.samples.labels[mine]
         if self.fit.augment is not None:
             x = self.fit.augment(x, self._generator("augment", epoch, step, rank))
         x, y = x.to(self.device), y.to(self.device)

@@ -75,16 +75,19 @@ class Augmented(Recipe):
     """Training images are moved by up to so many pixels; CIFAR-10's by 4 unless told."""
     flip: bool = field(default=False, kw_only=True)
     """Training images are mirrored half of the time, as CIFAR-10's always are."""
+    cutout: int = field(default=0, kw_only=True)
+    """A square with sides of so many pixels is taken out of each training image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Augment(self.crop, self.flip)
+        Augment(self.crop, self.flip, self.cutout)
 
     def augment(self, data: Dataset) -> Augment | None:
         """Random changes of the training images."""
         always = data.name == "cifar10"
-        found = Augment(self.crop or 4 * always, self.flip or always)
-        return found if found.crop or found.flip else None
+        fill = data.mean if self.cutout else ()
+        found = Augment(self.crop or 4 * always, self.flip or always, self.cutout, fill)
+        return found if found != Augment() else None
 
 
 def _misfit(value: Any, kind: Any) -> str:
