@@ -79,7 +79,9 @@ def test_the_generator_decides_and_nothing_else():
     assert torch.equal(Augment(1, True)(uneven, generator()), Augment(1, True)(uneven.contiguous(), generator()))
 
 
-@pytest.mark.parametrize("options", [{"crop": -1}, {"crop": 1.5}, {"crop": True}, {"flip": 1}, {"flip": None}, {"cutout": -1}])
+@pytest.mark.parametrize(
+    "options", [{"crop": -1}, {"crop": 1.5}, {"crop": True}, {"flip": 1}, {"flip": None}, {"cutout": -1}]
+)
 def test_options(refused, options):
     refused(Augment, **options, error=ConfigError)
 

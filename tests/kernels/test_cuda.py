@@ -201,14 +201,14 @@ def test_a_current_that_is_not_finite_leaves_nan():
 
 def test_numbers_may_lie_on_the_device():
     """Then nobody waits for them: what a learned leak needs."""
-    kind = Kind(False, False, False, 0, F32, F32, trace(ATan(), False))
+    kind = Kind(False, False, True, 0, F32, F32, trace(ATan(), False))
     plain = Numbers(0.7, 0.6, 0.5, 0.1, 1.0, -0.5, 0.0, 0.0, 2.0)
     decay, gain = torch.tensor(0.7, device=DEVICE), torch.tensor([0.6], device=DEVICE)
     x, g = drive(), drive(seed=1)
     found = []
     for numbers in (plain, plain._replace(decay=decay, gain=gain)):
         s, v, *_ = cuda.forward(kind, numbers, len(x), x, None, None)
-        found.append((s, v, *(t for t in cuda.backward(kind, numbers, x, None, None, g, None, True) if t is not None)))
+        found.append((s, v, *(t for t in cuda.backward(kind, numbers, x, None, None, g, None) if t is not None)))
     assert_active(found[0][0])
     assert len(found[0]) == 4 and all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 

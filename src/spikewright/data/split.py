@@ -9,6 +9,7 @@ from torch import Tensor
 
 SHARE = 0.25  # of a GPU's free memory that images may take
 
+
 class Split(abc.ABC):
     """One part of a data set.
 

@@ -107,8 +107,10 @@ class NoisyLIF(Temporal):
         if state is None:
             rows = torch.arange(current.shape[1], device=current.device) if keys is None else keys
             state = (None, rows, torch.zeros((), dtype=torch.long, device=current.device))
-        v, keys, at = state
-        start, out = 0 if at.is_meta else int(at), []
+            start = 0  # known: to ask a GPU for it would wait for all work before
+        else:
+            start = 0 if state[2].is_meta else int(state[2])
+        (v, keys, at), out = state, []
         # a single step stays whole: gradients of parts are put together again in another order of channels
         for t, block in enumerate(current.split(1) if len(current) > 1 else [current], start):
             s, (v,) = kernels.integrate_and_fire(

@@ -41,9 +41,9 @@ class QCFS(ConversionRecipe):
     Weight decay brings the thresholds down, by exp(-lr wd / (1 - momentum)) a step, and where the loss is soon small
     nothing holds them: the papers' 5e-4 suits CIFAR-10, 2e-4 and ten epochs the easier data. Dropout behind the
     neurons, as in the papers' networks, teaches the ANN to bear what is uneven. The papers' augmentation policy
-    (AutoAugment) is not here: crops, flips and cutout are. On CIFAR-10 the learning rate is the 0.02 of the authors' later code: at
-    the paper's 0.1 the dense layers of VGG-16, which have no norm, fell silent within 30 steps here. The figure
-    reported is that of VGG-16 at T = 4.
+    (AutoAugment) is not here: crops, flips and cutout are. On CIFAR-10 the learning rate is the 0.02 of the authors'
+    later code: at the paper's 0.1 the dense layers of VGG-16, which have no norm, fell silent within 30 steps here. The
+    figure reported is that of VGG-16 at T = 4.
     """
 
     arch: str = "64C3-AP2-DP0.2-128C3-AP2-DP0.2-128C3-AP2-DP0.2-512-DP0.5-10"
