@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,34 +86,11 @@ def _drawn(keys: Tensor, step: int, size: int, gaussian: bool, peak: float, cent
 
 def _in_torch(row: Tensor, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:
     """The definition."""
-    x, most = (_fused() if row.is_cuda else _numbers)(row, size, gaussian)
+    x = (2 * _bits(row, size) + 1 - 2**24).to(torch.float32) * 2.0**-24  # odd multiples of 2^-24 in -1 .. 1
     if not gaussian:
         return centre + peak * x
-    return x if peak == 0 else centre + x * (peak / most)
-
-
-def _numbers(row: Tensor, size: int, gaussian: bool) -> tuple[Tensor, Tensor]:
-    """Keys [B] -> numbers [B, size], uniform in -1 .. 1 or standard normal, and the largest magnitude of each row."""
-    x = (2 * _bits(row, size) + 1 - 2**24).to(torch.float32) * 2.0**-24  # odd multiples of 2^-24
-    x = math.sqrt(2) * torch.erfinv(x) if gaussian else x
-    return x, x.abs().amax(1, keepdim=True)
-
-
-@cache
-def _fused() -> Any:
-    """`_numbers` as one kernel instead of some forty, where torch can make one for the GPU."""
-    fused = torch.compile(_numbers, dynamic=True)
-    try:
-        fused(torch.arange(2, device="cuda"), 2, True)
-    except Exception as error:
-        warnings.warn(
-            f"the kernel that draws noise could not be made for this GPU ({type(error).__name__}): plain torch serves "
-            "in its place, more slowly",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return _numbers
-    return fused
+    g = math.sqrt(2) * torch.erfinv(x)
+    return g if peak == 0 else centre + g * (peak / g.abs().amax(1, keepdim=True))
 
 
 def _on_cpu(row: Tensor, size: int, gaussian: bool, peak: float, centre: float) -> Tensor:

@@ -248,7 +248,7 @@ class Trainer:
         at.total_seconds, at.total_seen = at.total_seconds + at.seconds, at.total_seen + at.seen
         at.last_loss = line["loss"]
         at.epoch, at.step, at.loss, at.hits, at.seen, at.seconds = epoch + 1, 0, 0.0, 0, 0, 0.0
-        self._save()
+        self._maybe_save()
 
     @torch.no_grad()
     def _accuracy(self, split: Split) -> float:
