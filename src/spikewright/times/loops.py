@@ -17,6 +17,7 @@ from numba import njit
 
 __all__ = ["causal_backward", "causal_forward", "instant_backward", "instant_forward", "sort"]
 
+STEPS, FEW = 4096, 8  # so many whole steps, or different times, are sorted by counting
 REASSOCIATE = {"reassoc", "contract", "nsz"}  # sums over neurons may be taken in any (but always the same) order
 
 
@@ -24,28 +25,53 @@ REASSOCIATE = {"reassoc", "contract", "nsz"}  # sums over neurons may be taken i
 def in_order(times, limit, order):
     """Events before `limit`, earliest first and equal ones as they come, into `order`; how many there are."""
     events = np.flatnonzero(times < limit)
-    chosen = times[events]
-    whole, most = limit <= 4096, limit
-    if whole:
-        for t in chosen:
-            if t < 0 or t != np.floor(t):
-                whole = False
-                break
-    if whole:  # a place for every step
-        starts = np.zeros(int(np.ceil(most)) + 1, np.int64)
-        for t in chosen:
-            starts[int(t) + 1] += 1
+    moments, count = moments_of(times[events], limit)
+    if count > 0:  # a place for every moment
+        starts = np.zeros(count + 1, np.int64)
+        for at in moments:
+            starts[at + 1] += 1
         for k in range(1, len(starts)):
             starts[k] += starts[k - 1]
-        for k in range(len(chosen)):
-            at = int(chosen[k])
-            order[starts[at]] = events[k]
-            starts[at] += 1
+        for k in range(len(events)):
+            order[starts[moments[k]]] = events[k]
+            starts[moments[k]] += 1
     else:
-        sort = np.argsort(chosen, kind="mergesort")
+        sort = np.argsort(times[events], kind="mergesort")
         for k in range(len(sort)):
             order[k] = events[sort[k]]
-    return len(chosen)
+    return len(events)
+
+
+@njit(cache=True, nogil=True)
+def moments_of(times, limit):
+    """The number of each event's moment, and how many there can be: steps, or the few different times there are; 0
+    moments where the times are neither whole nor few."""
+    moments, count = np.empty(len(times), np.int64), 0
+    if limit <= STEPS:
+        for t in times:
+            if t < 0 or t != np.floor(t):
+                break
+            moments[count] = int(t)
+            count += 1
+        if count == len(times):
+            return moments, int(np.ceil(limit))
+    found, count = np.empty(FEW, times.dtype), 0
+    for t in times:
+        at = 0
+        while at < count and found[at] < t:
+            at += 1
+        if at == count or found[at] != t:
+            if count == FEW:
+                return moments, 0
+            found[at + 1 : count + 1] = found[at:count].copy()
+            found[at] = t
+            count += 1
+    for k in range(len(times)):
+        at = 0
+        while found[at] < times[k]:
+            at += 1
+        moments[k] = at
+    return moments, count
 
 
 @njit(cache=True, nogil=True)
@@ -137,7 +163,7 @@ def instant_backward(part, lo, hi, times, weight, order, counts, out, g, steps, 
 def causal_forward(part, lo, hi, x, weight, above, below, limit, order, counts, out, size, slope):
     """x_j = (above + sum_C w x) / (sum_C w - below), C the shortest prefix of the events that ends before the next."""
     inputs, width = weight.shape[0], hi - lo
-    s, p = np.empty(width, weight.dtype), np.empty(width, weight.dtype)
+    s, p, more = np.empty(width, weight.dtype), np.empty(width, weight.dtype), np.empty(width, weight.dtype)
     for b in range(len(x)):
         n = counts[b]
         s[:] = -below
@@ -148,16 +174,26 @@ def causal_forward(part, lo, hi, x, weight, above, below, limit, order, counts, 
         slopes[:] = 1
         left, k = width, 0
         while k < n and left > 0:
-            now = x[b, order[b, k]]
-            while k < n and x[b, order[b, k]] == now:
+            now, end = x[b, order[b, k]], k + 1
+            while end < n and x[b, order[b, end]] == now:
+                end += 1
+            more[:] = 0  # the weights of all events of this moment, four at a time
+            while k + 4 <= end:
+                w0, w1 = weight[order[b, k] % inputs, lo:hi], weight[order[b, k + 1] % inputs, lo:hi]
+                w2, w3 = weight[order[b, k + 2] % inputs, lo:hi], weight[order[b, k + 3] % inputs, lo:hi]
+                for j in range(width):
+                    more[j] += (w0[j] + w1[j]) + (w2[j] + w3[j])
+                k += 4
+            while k < end:
                 row = weight[order[b, k] % inputs, lo:hi]
                 for j in range(width):
-                    s[j] += row[j]
-                    p[j] += row[j] * now
+                    more[j] += row[j]
                 k += 1
             following = x[b, order[b, k]] if k < n else limit
             left = 0
             for j in range(width):
+                s[j] += more[j]
+                p[j] += more[j] * now
                 at = p[j] / s[j] if s[j] > 0 else np.inf
                 fires = (fire[j] == np.inf) and (at < following)
                 fire[j] = at if fires else fire[j]
@@ -172,6 +208,7 @@ def causal_backward(part, lo, hi, x, weight, order, out, size, slope, g, dweight
     inputs = weight.shape[0]
     width = hi - lo
     a, ax = np.empty(width, g.dtype), np.empty(width, g.dtype)
+    here, change = np.empty(width, g.dtype), np.empty(width, g.dtype)
     for b in range(len(x)):
         sizes = size[b, lo:hi]
         last = 0
@@ -180,15 +217,22 @@ def causal_backward(part, lo, hi, x, weight, order, out, size, slope, g, dweight
             a[j] = g[b, lo + j] / slope[b, lo + j] if fired else 0
             ax[j] = a[j] * out[b, lo + j] if fired else 0
             last = max(last, sizes[j])
-        for k in range(last):
-            e = order[b, k]
-            at, i = x[b, e], e % inputs
-            dw = dweight[i, lo:hi]
-            for j in range(width):
-                dw[j] += a[j] * at - ax[j] if k < sizes[j] else 0
-            if below:
-                w = weight[i, lo:hi]
-                total = dw[0] * 0
+        k = 0
+        while k < last:
+            now = x[b, order[b, k]]
+            for j in range(width):  # a causal set has all events of a moment, or none
+                here[j] = a[j] if k < sizes[j] else 0
+                change[j] = a[j] * now - ax[j] if k < sizes[j] else 0
+            while k < last and x[b, order[b, k]] == now:
+                e = order[b, k]
+                i = e % inputs
+                dw = dweight[i, lo:hi]
                 for j in range(width):
-                    total += w[j] * a[j] if k < sizes[j] else 0
-                dx[part, b, e] += total
+                    dw[j] += change[j]
+                if below:
+                    w = weight[i, lo:hi]
+                    total = dw[0] * 0
+                    for j in range(width):
+                        total += w[j] * here[j]
+                    dx[part, b, e] += total
+                k += 1
