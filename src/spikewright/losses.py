@@ -212,14 +212,18 @@ class RelativeTarget(TimeLoss):
         gamma: margin in steps.
         skip_silent: let a sample pass without error when all outputs are silent (BS4NN's code).
         by: latest time that the true class is asked for, steps; None for none.
+        huber: norms below this enter by their square, as in Huber's loss, so that the gradient of a small error is
+            small; steps, 0 for none.
     """
 
     gamma: float = 3.0
     skip_silent: bool = False
     by: float | None = None
+    huber: float = 0.0
 
     def __post_init__(self) -> None:
         positive("RelativeTarget", "gamma", self.gamma, "margin", unit="steps")
+        positive("RelativeTarget", "huber", self.huber, "length", unit="steps", zero=True)
         if self.by is not None:
             positive("RelativeTarget", "by", self.by, "time", unit="steps")
 
@@ -235,7 +239,9 @@ class RelativeTarget(TimeLoss):
             true = F.one_hot(target, times.shape[-1]).bool()
             wanted = torch.where(true, torch.where(silent, late, first.clamp(max=by)), wanted)
         error = (wanted - times).square().sum(-1)
-        return torch.where(error > 0, error, 1.0).sqrt().mul(error > 0).mean()
+        long = error > self.huber**2
+        norm = torch.where(long, error, 1.0).sqrt() - self.huber / 2
+        return torch.where(long, norm, error / (2 * (self.huber or 1))).mean()
 
 
 @dataclass(frozen=True)

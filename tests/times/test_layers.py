@@ -138,6 +138,8 @@ def test_the_approximate_rule_by_brute_force():
     before = (t[:, None] < out.clamp(max=24)[..., None]).double()  # [B, M, N]
     torch.testing.assert_close(dw, -(g[..., None] * before).sum(0))
     torch.testing.assert_close(dt, (g[..., None] * before * layer.weight).sum(1))
+    layer.factor = 0.3
+    torch.testing.assert_close(torch.autograd.grad(layer.run(t, 24), t, g)[0], 0.3 * dt)
 
 
 def test_late_neurons_say_how_far_they_stayed_below():

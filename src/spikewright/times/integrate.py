@@ -35,6 +35,7 @@ class InstantIF(Dense):
             has not fired, but a `FirstSpike(late=True)` can tell which output came closest.
         straight: the jump of V at an input takes `latency` steps, in a straight line, and the spike comes when the line
             crosses v_th: neurons that cross at the same input fire at different times, the stronger jump first.
+        factor: on the gradient handed down where it is not normalized.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class InstantIF(Dense):
         ahead: float = 0.0,
         late: bool = False,
         straight: bool = False,
+        factor: float = 1.0,
     ):
         super().__init__(in_features, out_features)
         self.v_th = positive(type(self).__name__, "v_th", v_th)
         self.latency = positive(type(self).__name__, "latency", latency, zero=True)
         self.normalize, self.ahead, self.late, self.straight = normalize, ahead, late, straight
+        self.factor = positive(type(self).__name__, "factor", factor)
         nn.init.uniform_(self.weight, 0, 20 * v_th / in_features)
 
     def fire(self, times: np.ndarray, weight: np.ndarray, steps: int) -> tuple[np.ndarray, Any]:
@@ -76,6 +79,8 @@ class InstantIF(Dense):
         if below and self.normalize:
             came, goes = np.linalg.norm(g, axis=1), np.linalg.norm(down, axis=1)
             down *= (came / np.where(goes > 0, goes, 1))[:, None]
+        elif below:
+            down *= self.factor
         return down, dweight
 
     def extra_repr(self) -> str:

@@ -27,6 +27,8 @@ from spikewright.times.network import dense
     presets={
         "digits": {"arch": "200-10", "low": -10.0, "high": 20.0, "low_out": -20.0, "high_out": 40.0, "epochs": 40}
         | {"average": 0.02},
+        "fashion-mnist": {"arch": "1000-10", "low": -4.0, "high": 4.5, "gamma": 20.0, "huber": 30.0, "lr": 0.4}
+        | {"hidden_factor": 1e-3, "epochs": 40, "average": 5e-3, "schedule": "cosine"},
     },
 )
 @dataclass
@@ -56,6 +58,10 @@ class S4NN(Augmented):
     """Firing threshold."""
     gamma: float = 15.0
     """Steps by which the other outputs should stay behind the first; the paper's 3 in its exact mode."""
+    huber: float = 0.0
+    """Errors of the outputs shorter than so many steps are not stretched to unit length; 0 stretches all of them."""
+    hidden_factor: float = 0.0
+    """Factor on errors of hidden layers instead of their normalisation; 0 normalises them as the authors do."""
     deadline: float = 0.94
     """Share of T by which the true class is asked to fire."""
     low: float = -2.0
@@ -89,21 +95,35 @@ class S4NN(Augmented):
             hidden, out, loss = (0.0, 5.0), (0.0, 48.0), RelativeTarget(3.0)
         else:
             hidden, out = (self.low, self.high), (self.low_out, self.high_out)
-            loss = RelativeTarget(self.gamma, by=self.deadline * self.steps)
+            loss = RelativeTarget(self.gamma, by=self.deadline * self.steps, huber=self.huber)
         batch, lr = (1, self.lr) if exact else (self.batch, self.lr * self.lr_scale)
-        body = dense(self.arch, data, lambda n, m: InstantIF(n, m, self.v_th, ahead=lr, straight=not exact))
+        factor = 0.0 if exact else self.hidden_factor
+
+        def layer(inputs: int, neurons: int) -> InstantIF:
+            return InstantIF(
+                inputs, neurons, self.v_th, normalize=not factor, ahead=lr, straight=not exact, factor=factor or 1.0
+            )
+
+        body = dense(self.arch, data, layer)
         layers = [m for m in body if isinstance(m, InstantIF)]
         for layer in layers:
             nn.init.uniform_(layer.weight, *(out if layer is layers[-1] else hidden))
         layers[-1].late = True
+        schedule = Cosine() if self.schedule == "cosine" else Constant()
+
+        def step(snn: SNN, epoch: float) -> None:
+            for layer in layers:  # the sample's own step has the size of the present rate
+                layer.ahead = lr * schedule.factor(epoch, self.epochs)
+
         yield Fit(
             SNN(body, self.steps, LinearLatency(), FirstSpike(late=True)),
             loss,
             self.epochs,
             batch,
             SGD(lr, self.decay, momentum=0.0),
-            Cosine() if self.schedule == "cosine" else Constant(),
+            schedule,
             augment=self.augment(data),
             upkeep=Redraw(*hidden),
+            during=step,
             average=None if exact else self.average or None,
         )
