@@ -157,6 +157,18 @@ def test_relative_targets_by_hand():
     assert not grad[1].any() and grad[0].any()
 
 
+def test_small_errors_enter_by_their_square_as_in_hubers_loss():
+    errors = [[3, -1, 0, 0], [0, 0, -3, 0], [0, 3, 0, 0]]
+    value, grad = of_times(RelativeTarget(3.0, huber=3.1), [1, 2, 2])  # the first is longer, the others shorter
+    lengths = [math.hypot(*e) for e in errors]
+    assert value == pytest.approx((lengths[0] - 3.1 / 2 + (lengths[1] ** 2 + lengths[2] ** 2) / 6.2) / 3)
+    for e, length, g in zip(errors, lengths, grad.tolist(), strict=True):
+        assert g == pytest.approx([-x / max(length, 3.1) / 3 for x in e])
+    run = Run(torch.tensor([[[2.0, 9.0]]], requires_grad=True), torch.zeros(20, 1, 2))
+    loss = RelativeTarget(huber=5.0)(run, torch.tensor([0]))
+    assert loss == 0 and not torch.autograd.grad(loss, run.out)[0].any()
+
+
 def test_the_true_class_may_be_asked_for_a_time_of_its_own():
     # at most 2.5: the first 3 -> 2.5 and the others behind it, silent ones 20 -> 2.5
     _, plain = of_times(RelativeTarget(3.0), [1, 2, 2])

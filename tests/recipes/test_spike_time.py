@@ -11,6 +11,7 @@ from torch import Tensor
 import spikewright as sw
 from spikewright import recipes
 from spikewright.encode import LinearLatency
+from spikewright.engine.optim import Constant
 from spikewright.engine.session import Session
 from spikewright.losses import RelativeTarget
 from spikewright.phases import Fit
@@ -42,6 +43,20 @@ def test_exact_modes_have_the_authors_settings() -> None:
         first, last = (m.weight for m in layers(fit))
         assert first.min() >= 0 and 4.9 < first.max() <= 5 and last.min() >= 0 and 47 < last.max() <= 48
     assert [(m.signed, m.a.item()) for m in binary(bs4nn)] == [(False, 5.0)] * 2
+
+
+def test_a_samples_own_step_follows_the_rate() -> None:
+    fit = plan("s4nn", schedule="cosine", hidden_factor=0.01, huber=4.0)
+    assert isinstance(fit.loss, RelativeTarget) and fit.loss.huber == 4.0
+    assert all(not m.normalize and m.factor == 0.01 for m in layers(fit))
+    before = [p.detach().clone() for p in fit.snn.parameters()]
+    fit.run(Session(sw.load("digits"), progress=False))
+    assert all(not torch.equal(p, b) for p, b in zip(fit.snn.parameters(), before, strict=True))
+    last = fit.optimizer.lr * fit.schedule.factor(1 - fit.batch / len(sw.load("digits").train), 1)
+    assert all(m.ahead == pytest.approx(last, rel=0.5) and m.ahead < 0.02 * fit.optimizer.lr for m in layers(fit))
+    exact = plan("s4nn", exact_paper_mode=True, schedule="cosine", lr=1.0, hidden_factor=0.01, huber=4.0)
+    assert (exact.optimizer.lr, exact.schedule) == (0.2, Constant())
+    assert exact.loss == RelativeTarget(3.0) and all(m.normalize and m.factor == 1 for m in layers(exact))
 
 
 def test_binary_outputs_begin_at_a_scale_of_their_own() -> None:
