@@ -28,7 +28,7 @@ from spikewright.times.network import dense
         "digits": {"arch": "200-10", "low": -10.0, "high": 20.0, "low_out": -20.0, "high_out": 40.0, "epochs": 40}
         | {"average": 0.02},
         "fashion-mnist": {"arch": "1000-10", "low": -4.0, "high": 4.5, "gamma": 20.0, "huber": 30.0, "lr": 0.4}
-        | {"hidden_factor": 1e-3, "epochs": 24, "average": 1e-3, "decay": 1e-5, "schedule": "cosine"},
+        | {"hidden_factor": 1e-3, "epochs": 40, "average": 5e-3, "schedule": "cosine"},
     },
 )
 @dataclass
