@@ -117,6 +117,34 @@ def test_causal_gradients_are_exact(kind):
     exact(drawn(kind(20, 8), -0.15, 0.45), times(4, 20))
 
 
+def test_causal_neurons_take_many_events_of_a_moment_by_brute_force():
+    layer = drawn(RampIF(30, 8), -0.15, 0.3)
+    t = (times(6, 30, span=3.0, whole=True) * 2).requires_grad_()  # three moments of some eight events each
+    out, (x, w) = layer.run(t, 60), (t.detach(), layer.weight.detach())
+    some_fire(out)
+    g = drawn_like(out)
+    dt, dw = torch.autograd.grad(torch.where(out.isfinite(), out, 0.0), (t, layer.weight), g)
+    wanted, of_t, of_w = torch.full_like(out, INF), torch.zeros_like(dt), torch.zeros_like(dw)
+    for b in range(6):
+        for j in range(8):
+            for now, after in ((0.0, 2.0), (2.0, 4.0), (4.0, 60.0)):
+                early = x[b] <= now
+                slope = w[j, early].sum()
+                at = (1 + (w[j, early] * x[b, early]).sum()) / slope
+                if slope > 0 and at < after:
+                    wanted[b, j] = at
+                    of_t[b, early] += g[b, j] * w[j, early] / slope
+                    of_w[j, early] += g[b, j] * (x[b, early] - at) / slope
+                    break
+    torch.testing.assert_close(out.detach(), wanted)
+    torch.testing.assert_close(dt, of_t)
+    torch.testing.assert_close(dw, of_w)
+
+
+def drawn_like(x: Tensor) -> Tensor:
+    return torch.rand(x.shape, generator=torch.Generator().manual_seed(5), dtype=F64) - 0.3
+
+
 @pytest.mark.parametrize("shape", [(3, 12), (2, 3, 12)])
 @pytest.mark.parametrize("tau_m, tau_s, each", [(20.0, 5.0, 1), (20.0, 5.0, 4), (7.0, 7.0, 1), (4.0, 2.0, 5)])
 def test_the_adjoint_is_exact(tau_m, tau_s, each, shape):
