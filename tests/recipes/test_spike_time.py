@@ -14,10 +14,12 @@ from spikewright import recipes
 from spikewright.encode import LinearLatency
 from spikewright.engine.optim import Constant
 from spikewright.engine.session import Session
+from spikewright.engine.upkeep import Redraw
 from spikewright.losses import RelativeTarget
 from spikewright.phases import Fit
 from spikewright.snn import SNN
 from spikewright.times import BinaryIF, InstantIF
+from spikewright.times.network import Uniform
 
 
 def plan(name: str, **settings: object) -> Fit:
@@ -60,6 +62,19 @@ def test_a_samples_own_step_follows_the_rate() -> None:
     exact = plan("s4nn", exact_paper_mode=True, schedule="cosine", lr=1.0, hidden_factor=0.01, huber=4.0)
     assert (exact.optimizer.lr, exact.schedule) == (0.2, Constant())
     assert exact.loss == RelativeTarget(3.0) and all(m.normalize and m.factor == 1 for m in layers(exact))
+
+
+def test_first_weights_may_be_smooth_and_idle_neurons_are_drawn_likewise() -> None:
+    fit = plan("s4nn", arch="50-20-10", smooth=3)
+    assert fit.upkeep == Redraw([Uniform(-10.0, 20.0, 3, (1, 8, 8)), Uniform(-10.0, 20.0)])
+
+    def alike(k: int) -> float:
+        w = layers(fit)[k].weight.detach()
+        w = w - w.mean()
+        return float((w[:, 1:] * w[:, :-1]).mean() / w.var())
+
+    assert alike(0) > 0.4 and abs(alike(1)) < 0.1
+    assert plan("s4nn", exact_paper_mode=True, smooth=3).upkeep == Redraw([Uniform(0.0, 5.0)])
 
 
 def test_binary_outputs_begin_at_a_scale_of_their_own() -> None:

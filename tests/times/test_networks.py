@@ -1,5 +1,8 @@
 """Networks of spike times are ordinary citizens: the laws of all networks, evaluation, counts, files, raster twins."""
 
+import math
+from itertools import product
+
 import cases
 import pytest
 import torch
@@ -18,7 +21,7 @@ from spikewright.phases import Fit
 from spikewright.readout import FirstSpike, FirstSpikeZ, MaxMembrane, NearestTime, Rate
 from spikewright.snn import SNN
 from spikewright.times import BinaryIF, Delays, EventLIF, ExponentialIF, InstantIF, Potential, RampIF, Reference
-from spikewright.times.network import dense
+from spikewright.times.network import Uniform, dense
 
 F64 = torch.float64
 STEPS = 24
@@ -258,11 +261,35 @@ def test_idle_neurons_are_drawn_anew():
         snn.body.fc1.weight[idle] = -1
     split = sw.data.split.TensorSplit(images(30).float(), torch.zeros(30, dtype=torch.long))
     before = snn.body.fc1.weight.detach().clone()
-    changed = Redraw(2.0, 3.0, least=0.01)(snn, split, torch.Generator().manual_seed(0))
+    changed = Redraw([Uniform(2.0, 3.0)], least=0.01)(snn, split, torch.Generator().manual_seed(0))
     now = snn.body.fc1.weight.detach()
     same = (now == before).all(1)
     assert changed == (~same).sum() >= 2 and not same[idle].any() and same.any()
     assert now[idle].min() >= 2 and now[idle].max() <= 3
+
+
+@pytest.mark.parametrize("smooth", [2, 3])
+def test_smooth_first_weights(smooth):
+    """Every pixel's weight: the mean and `smooth` times the average, by brute force, of the square around it."""
+    shape, draw = (2, 5, 6), torch.Generator().manual_seed(0)
+    plain = (Uniform(-1.0, 3.0)(3, 60, draw) - 1).view(3, *shape).tolist()
+    got = Uniform(-1.0, 3.0, smooth, shape)(3, 60, draw.manual_seed(0)).view(3, *shape)
+    near = range(-(smooth // 2), (smooth + 1) // 2)
+    for n, c, y, x in product(range(3), range(2), range(5), range(6)):
+        square = [plain[n][c][(y + dy) % 5][(x + dx) % 6] for dy in near for dx in near]
+        assert got[n, c, y, x].item() == pytest.approx(1 + sum(square) / smooth, abs=1e-5)
+
+
+def test_smooth_first_weights_keep_their_spread():
+    weights = Uniform(-1.0, 2.0, 3, (1, 28, 28))(400, 784, torch.Generator().manual_seed(0))
+    assert weights.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert weights.std().item() == pytest.approx(3 / 12**0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(("smooth", "shape"), [(3, (9,)), (9, (1, 8, 8)), (0, (1, 8, 8))])
+def test_smooth_first_weights_need_images(smooth, shape):
+    with pytest.raises(ConfigError, match=f"smooth over {smooth} pixels"):
+        Uniform(0.0, 1.0, smooth, shape)(2, math.prod(shape))
 
 
 def trained(**how):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spikewright.data import Split
 from spikewright.snn import SNN, inference
 from spikewright.times import Dense
+from spikewright.times.network import Uniform
 
 __all__ = ["Redraw", "Upkeep"]
 
@@ -27,16 +28,15 @@ class Upkeep:
 
 @dataclass(frozen=True)
 class Redraw(Upkeep):
-    """Draw the weights of hidden neurons that hardly fire anew from U(low, high) (S4NN).
+    """Draw the weights of hidden neurons that hardly fire anew (S4NN).
 
     Args:
-        low, high: of the uniform distribution.
+        draws: what the weights of each hidden layer are drawn from.
         least: share of the training samples for which a neuron must have fired.
         samples: how many of them are looked at.
     """
 
-    low: float
-    high: float
+    draws: Sequence[Uniform]
     least: float = 0.001
     samples: int = 10_000
 
@@ -49,10 +49,9 @@ class Redraw(Upkeep):
             for part in torch.arange(count).split(500):
                 snn(split.batch(part).to(device))
         changed = 0
-        for layer, times in zip(layers, fired, strict=True):
+        for layer, times, draw in zip(layers, fired, self.draws, strict=True):
             idle = (times < self.least * count).nonzero()[:, 0]
-            fresh = torch.rand(len(idle), layer.in_features, generator=generator) * (self.high - self.low) + self.low
-            layer.weight[idle] = fresh.to(layer.weight)
+            layer.weight[idle] = draw(len(idle), layer.in_features, generator).to(layer.weight)
             changed += len(idle)
         return changed
 

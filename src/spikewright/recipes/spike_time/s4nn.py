@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -18,7 +18,7 @@ from spikewright.readout import FirstSpike
 from spikewright.recipes import Augmented, recipe
 from spikewright.snn import SNN
 from spikewright.times import InstantIF
-from spikewright.times.network import dense
+from spikewright.times.network import Uniform, dense
 
 
 @recipe(
@@ -78,6 +78,8 @@ class S4NN(Augmented):
     """Output weights begin in U(low_out, high_out)."""
     high_out: float = 20.0
     """Output weights begin in U(low_out, high_out)."""
+    smooth: int = 1
+    """Side of the square of pixels over which the first layer's weights are averaged at the beginning, spread kept."""
     epochs: int = 100
     """Passes over the training set."""
     batch: int = 50
@@ -98,9 +100,11 @@ class S4NN(Augmented):
     def plan(self, data: Dataset) -> Iterator[Phase]:
         exact = self.exact_paper_mode
         if exact:
-            hidden, out, loss = (0.0, 5.0), (0.0, 48.0), RelativeTarget(3.0)
+            first = hidden = Uniform(0.0, 5.0)
+            out, loss = Uniform(0.0, 48.0), RelativeTarget(3.0)
         else:
-            hidden, out = (self.low, self.high), (self.low_out, self.high_out)
+            hidden, out = Uniform(self.low, self.high), Uniform(self.low_out, self.high_out)
+            first = replace(hidden, smooth=self.smooth, shape=tuple(data.shape))
             loss = RelativeTarget(self.gamma, by=self.deadline * self.steps, huber=self.huber)
         batch, lr = (1, 0.2) if exact else (self.batch, self.lr * self.lr_scale)
         factor = 0.0 if exact else self.hidden_factor
@@ -112,8 +116,9 @@ class S4NN(Augmented):
 
         body = dense(self.arch, data, layer)
         layers = [m for m in body if isinstance(m, InstantIF)]
-        for layer in layers:
-            nn.init.uniform_(layer.weight, *(out if layer is layers[-1] else hidden))
+        draws = [first, *[hidden] * (len(layers) - 2)][: len(layers) - 1]
+        for layer, draw in zip(layers, [*draws, out], strict=True):
+            layer.weight.data.copy_(draw(*layer.weight.shape))
         layers[-1].late = True
         schedule = Cosine() if self.schedule == "cosine" and not exact else Constant()
 
@@ -129,7 +134,7 @@ class S4NN(Augmented):
             SGD(lr, self.decay, momentum=0.0),
             schedule,
             augment=self.augment(data),
-            upkeep=Redraw(*hidden),
+            upkeep=Redraw(draws),
             during=step,
             average=None if exact else self.average or None,
         )
