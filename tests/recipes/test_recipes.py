@@ -217,5 +217,6 @@ def test_training_images_are_moved_and_mirrored_where_that_is_asked_for(name: st
     cifar = replace(digits, name="cifar10")
     assert kind().augment(cifar) == Augment(4, True) and kind(crop=2).augment(cifar) == Augment(2, True)
     assert kind(cutout=3).augment(digits) == Augment(cutout=3, fill=digits.mean)
+    assert kind(autoaugment=True).augment(digits) == Augment(fill=digits.mean, autoaugment=True)
     with pytest.raises(ConfigError, match=r"^crop is -1"):
         kind(crop=-1)

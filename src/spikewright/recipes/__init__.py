@@ -77,16 +77,18 @@ class Augmented(Recipe):
     """Training images are mirrored half of the time, as CIFAR-10's always are."""
     cutout: int = field(default=0, kw_only=True)
     """A square with sides of so many pixels is taken out of each training image."""
+    autoaugment: bool = field(default=False, kw_only=True)
+    """Training images are changed by AutoAugment's policy for CIFAR-10."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Augment(self.crop, self.flip, self.cutout)
+        Augment(self.crop, self.flip, self.cutout, autoaugment=self.autoaugment)
 
     def augment(self, data: Dataset) -> Augment | None:
         """Random changes of the training images."""
         always = data.name == "cifar10"
-        fill = data.mean if self.cutout else ()
-        found = Augment(self.crop or 4 * always, self.flip or always, self.cutout, fill)
+        fill = data.mean if self.cutout or self.autoaugment else ()
+        found = Augment(self.crop or 4 * always, self.flip or always, self.cutout, fill, self.autoaugment)
         return found if found != Augment() else None
 
 
