@@ -11,14 +11,15 @@ from torch import Tensor
 
 import spikewright as sw
 from spikewright import recipes
+from spikewright.data import Augment
 from spikewright.encode import LinearLatency
-from spikewright.engine.optim import Constant
+from spikewright.engine.optim import SGD, Adam, Constant, Cosine, Geometric
 from spikewright.engine.session import Session
 from spikewright.engine.upkeep import Redraw
 from spikewright.losses import RelativeTarget
 from spikewright.phases import Fit
 from spikewright.snn import SNN
-from spikewright.times import BinaryIF, InstantIF
+from spikewright.times import BinaryIF, ExponentialIF, InstantIF
 from spikewright.times.network import Uniform
 
 
@@ -46,6 +47,23 @@ def test_exact_modes_have_the_authors_settings() -> None:
         first, last = (m.weight for m in layers(fit))
         assert first.min() >= 0 and 4.9 < first.max() <= 5 and last.min() >= 0 and 47 < last.max() <= 48
     assert [(m.signed, m.a.item()) for m in binary(bs4nn)] == [(False, 5.0)] * 2
+
+
+def test_the_exact_mode_of_mostafa_has_the_papers_settings() -> None:
+    def reserves(fit: Fit) -> list[float]:
+        return [m.reserve for m in fit.snn.modules() if isinstance(m, ExponentialIF)]
+
+    exact, ours = (plan("mostafa", exact_paper_mode=mode, crop=1, batch=20, lr=1.0) for mode in (True, False))
+    assert exact.batch == 10 and exact.augment is None and reserves(exact) == [0.0, 0.0]
+    assert (exact.optimizer, exact.schedule) == (SGD(0.01, momentum=0.0), Geometric(0.01))
+    assert ours.batch == 20 and ours.augment == Augment(1) and reserves(ours) == [1.0, 1.0]
+    assert (ours.optimizer, ours.schedule) == (Adam(1.0), Cosine())
+
+
+@pytest.mark.parametrize("name", ["s4nn", "bs4nn", "mostafa"])
+def test_exact_modes_leave_images_as_they_are(name: str) -> None:
+    assert plan(name, exact_paper_mode=True, crop=1, autoaugment=True).augment is None
+    assert plan(name, crop=1).augment == Augment(1)
 
 
 def test_a_samples_own_step_follows_the_rate() -> None:

@@ -116,5 +116,5 @@ class BS4NN(Augmented):
             1 if exact else self.batch,
             SGD(lr if exact else lr * self.lr_scale, momentum=0.0),
             Cosine() if self.schedule == "cosine" and not exact else Constant(),
-            augment=self.augment(data),
+            augment=None if exact else self.augment(data),
         )

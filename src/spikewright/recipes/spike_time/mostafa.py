@@ -69,7 +69,7 @@ class Mostafa(Augmented):
     lr: float = 1e-3
     """Highest learning rate of Adam; it falls along a cosine."""
     exact_paper_mode: bool = False
-    """The paper's batch, plain descent and learning rate, whatever the flags say."""
+    """The paper's batch, plain descent, learning rate and unmoved images, whatever the flags say."""
 
     def plan(self, data: Dataset) -> Iterator[Phase]:
         exact = self.exact_paper_mode
@@ -87,6 +87,6 @@ class Mostafa(Augmented):
             10 if exact else self.batch,
             SGD(0.01, momentum=0.0) if exact else Adam(self.lr),
             Geometric(0.01) if exact else Cosine(),
-            augment=self.augment(data),
+            augment=None if exact else self.augment(data),
             clip_rows=self.clip_rows,
         )

@@ -136,7 +136,7 @@ class S4NN(Augmented):
             batch,
             SGD(lr, self.decay, momentum=0.0),
             schedule,
-            augment=self.augment(data),
+            augment=None if exact else self.augment(data),
             upkeep=Redraw(draws),
             during=step,
             average=None if exact else self.average or None,
