@@ -60,13 +60,16 @@ def feeding(graph: Graph, name: str, kinds: tuple[type, ...]) -> list[str]:
 
 def dropped(graph: Graph, log: Log, hold: bool = False) -> Graph:
     """Without dropout (of units only if not `hold`), identities, and a softmax at the end (it changes no verdict)."""
+    gone: dict[str, list[str]] = {}
     for name in graph.of(*_DROPPED):
         layer = graph.get_submodule(name)
         if hold and isinstance(layer, DROPOUTS):
             graph = graph.replaced({name: nn.Dropout(layer.p).eval()})
         elif len(graph.layers) > 1:
             graph = _out(graph, name)
-            log.append(f"dropped {name}")
+            gone.setdefault(type(layer).__name__, []).append(name)
+    for kind, names in gone.items():
+        log.append(f"dropped {names[0] if len(names) == 1 else f'{len(names)} layers that are {kind}'}")
     for name in graph.of(*_SCORES):
         if graph.output != name:
             raise ConfigError(f"cannot convert {name!r}: a softmax inside a network is no sum of spikes; take it out")
