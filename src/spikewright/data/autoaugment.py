@@ -57,19 +57,23 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards black at 0."""
     return _blend(torch.zeros_like(x), x, factor)
 
 
 def color(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards grey at 0."""
     return _blend(_grey(x).expand_as(x), x, factor)
 
 
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the mean grey of the image at 0."""
     mean = (_grey(x).mean((1, 2, 3), keepdim=True) + 0.5).floor()
     return _blend(mean.expand_as(x), x, factor)
 
 
 def sharpness(x: Tensor, factor: Tensor) -> Tensor:
+    """Towards the image smoothed by 3 x 3 pixels, the middle one five times, at 0."""
     kernel = x.new_ones(x.shape[1], 1, 3, 3)
     kernel[..., 1, 1] = 5
     smooth = x.clone()  # at the edges, where the kernel does not fit, images stay
@@ -79,19 +83,23 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def posterize(x: Tensor, bits: Tensor) -> Tensor:
+    """Only the highest `bits` of 8."""
     step = 2 ** (8 - bits.view(-1, 1, 1, 1))
     return (x / step).floor() * step
 
 
 def solarize(x: Tensor, threshold: Tensor) -> Tensor:
+    """The negative from `threshold` on."""
     return torch.where(x < threshold.view(-1, 1, 1, 1), x, 255 - x)
 
 
 def invert(x: Tensor, _: Tensor) -> Tensor:
+    """The negative."""
     return 255 - x
 
 
 def autocontrast(x: Tensor, _: Tensor) -> Tensor:
+    """Each channel stretched to 0..255."""
     low, high = x.amin((2, 3), keepdim=True).double(), x.amax((2, 3), keepdim=True).double()
     scale = torch.full_like(low, 255) / (high - low).clamp(min=1)  # a number over a tensor rounds twice
     stretched = (x * scale - low * scale).clamp(0, 255).floor().to(x.dtype)
@@ -99,6 +107,7 @@ def autocontrast(x: Tensor, _: Tensor) -> Tensor:
 
 
 def equalize(x: Tensor, _: Tensor) -> Tensor:
+    """Each channel's levels spread so that all are about as frequent."""
     planes = x.flatten(2).long()  # [N, C, H W]
     counts = torch.zeros(*planes.shape[:2], 256, dtype=torch.long, device=x.device)
     counts.scatter_add_(2, planes, torch.ones_like(planes))
