@@ -27,16 +27,8 @@ def test_a_traced_network_computes_the_same_and_folding_its_norms_changes_nothin
 
 
 def test_many_layers_of_a_kind_are_told_dropped_in_one_line():
-    layers = [
-        nn.Linear(4, 4),
-        nn.Identity(),
-        nn.Dropout(),
-        nn.Identity(),
-        nn.Linear(4, 4),
-        nn.Identity(),
-        nn.Softmax(1),
-    ]
-    net, log = nn.Sequential(*layers).eval(), []
+    kinds = [nn.Identity(), nn.Dropout(), nn.Identity(), nn.Linear(4, 4), nn.Identity(), nn.Softmax(1)]
+    net, log = nn.Sequential(nn.Linear(4, 4), *kinds).eval(), []
     graph = dropped(trace(net, images(2, (4,))), log)
     assert len(graph.layers) == 2 and torch.equal(graph(images(2, (4,))), net[:6](images(2, (4,))))
     highest = "dropped _6: the highest score stays the highest"

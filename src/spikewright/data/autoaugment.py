@@ -177,6 +177,8 @@ def apply(name: str, x: Tensor, magnitude: Tensor, sign: Tensor, fill: Tensor) -
 def autoaugment(x: Tensor, fill: tuple[float, ...], generator: torch.Generator) -> Tensor:
     """Images [B, C, H, W] in 0..1, each changed by one of the policy's 25 pairs of operations.
 
+    Two translations in the same direction can leave next to nothing of an image, about one in a hundred.
+
     Args:
         fill: what is left where an image was moved away, in 0..1, one value a channel.
     """

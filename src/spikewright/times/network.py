@@ -29,7 +29,7 @@ class Uniform:
     Args:
         low, high: of the uniform distribution.
         smooth: side of the square of pixels over which weights are averaged around their mean, images continued beyond
-            their edges from the other side. The result times `smooth` has the variance of U(low, high) again.
+            their edges from the other side, and then multiplied by `smooth`, which gives them back U's variance.
         shape: [channels, height, width] of the inputs, where smooth is above 1.
 
     Raises ConfigError if smooth is above 1 and the inputs are no images as large as the square.

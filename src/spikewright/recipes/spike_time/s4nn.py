@@ -55,9 +55,9 @@ class S4NN(Augmented):
     On Fashion-MNIST a quarter of the images stays wrong for long, and errors that have full length however small they
     are leave hidden neurons silent or always on: 81 % at best. So hidden errors keep their size there, times
     --hidden-factor, output errors below --huber steps are not stretched, and the margin is wider. Neurons that begin as
-    white noise keep most of it and overfit; smooth first weights (--smooth) are worth 0.8 points there. In batches of
-    100 fewer hidden neurons fire than in smaller ones, and accuracy is higher. It wanders by a point on other images
-    late in training, so the epoch should be chosen by --validation.
+    white noise keep most of it and overfit; smooth first weights (--smooth) are worth 0.8 points on images held out. In
+    batches of 100 fewer hidden neurons fire than in smaller ones, and accuracy is higher. It wanders by a point on
+    other images late in training, so the epoch should be chosen by --validation.
     """
 
     arch: str = "400-10"
